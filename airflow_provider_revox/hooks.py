@@ -1,0 +1,407 @@
+"""The hook: from an Airflow connection to clients of Revox, and the API's endpoints as methods, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import math
+import weakref
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_revox.exceptions import (
+    RevoxAuthenticationError,
+    RevoxConnectionError,
+    RevoxError,
+    RevoxUnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+
+    from airflow.providers.common.compat.sdk import Connection
+    from typing_extensions import Self
+
+    from airflow_provider_revox.client import AsyncRevoxClient, ClientSettings, RevoxClient
+    from airflow_provider_revox.endpoints import Endpoint
+    from airflow_provider_revox.models import CallAttempt, CallOrder, CallRequest, CallSearchResult
+
+T = TypeVar("T")
+
+
+class RevoxHook(BaseHook):
+    """
+    Talk to the Revox call API with an Airflow connection of type ``revox``.
+
+    The connection holds the API key in its password. Host (with or without scheme and path; default
+    ``https://www.getrevox.com/api``) and the extras ``timeout``, ``max_connections``, ``requests_per_second``, ``deployment``
+    and ``api_extensions`` are optional. Every method has an async twin whose name begins with ``a``.
+
+    A call placed with `create_call` has no record: to have a person dialled at most once whatever happens to the
+    task, use `RevoxCreateCallOperator`.
+
+    :param revox_conn_id: the Airflow connection.
+    """
+
+    conn_name_attr = "revox_conn_id"
+    default_conn_name = "revox_default"
+    conn_type = "revox"
+    hook_name = "Revox"
+
+    def __init__(self, revox_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.revox_conn_id = revox_conn_id
+        self._client: RevoxClient | None = None
+
+    def get_conn(self) -> RevoxClient:
+        """
+        Return this hook's client; built at the first call, with the connection as it is then.
+
+        :raises RevoxConnectionError: when the connection cannot be used as it is.
+        """
+        if self._client is None:
+            from airflow_provider_revox.client import RevoxClient
+
+            self._client = RevoxClient(settings_from_connection(self.get_connection(self.revox_conn_id)))
+        return self._client
+
+    @asynccontextmanager
+    async def aget_conn(self, *, instead_of: AsyncRevoxClient | None = None) -> AsyncIterator[AsyncRevoxClient]:
+        """
+        Lend the async client that everything on this event loop with this connection shares.
+
+        It is built with the first borrower and closed with the last, so hold it open over a series of requests.
+
+        :param instead_of: a client whose key was refused: unless someone else did so already, the connection is read anew
+            and a new client takes its place. Those who hold the old one keep it.
+        """
+        shared = _shared_clients.setdefault(asyncio.get_running_loop(), {})
+        lender = shared.get(self.revox_conn_id)
+        if lender is None or (instead_of is not None and lender.client is instead_of):
+            lender = shared[self.revox_conn_id] = _Lender(self.revox_conn_id)
+        try:
+            async with lender.lend() as client:
+                yield client
+        finally:
+            if lender.idle and shared.get(self.revox_conn_id) is lender:
+                del shared[self.revox_conn_id]
+
+    def close(self) -> None:
+        """Close the connections of this hook's sync client."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # --- the endpoints ----------------------------------------
+
+    def create_call(self, request: CallRequest | Mapping[str, Any]) -> CallOrder:
+        """
+        Place one call order: a person will be phoned.
+
+        :param request: a CallRequest or a mapping with its fields.
+        :raises RevoxRequestError: when the request is not valid; nothing was sent.
+        :raises RevoxOutcomeUnknownError: when it is not known whether Revox took the order. Do not simply try again.
+        """
+        return self.get_conn().send(_create(request))
+
+    async def acreate_call(self, request: CallRequest | Mapping[str, Any]) -> CallOrder:
+        """Place one call order; the async twin of `create_call`."""
+        return await self._asend(_create(request))
+
+    def get_call(self, call_id: str) -> CallOrder:
+        """Return one call order in full. :raises RevoxNotFoundError: when there is none with this id."""
+        from airflow_provider_revox import endpoints
+
+        return self.get_conn().send(endpoints.get_call(call_id))
+
+    async def aget_call(self, call_id: str) -> CallOrder:
+        """Return one call order in full; the async twin of `get_call`."""
+        from airflow_provider_revox import endpoints
+
+        return await self._asend(endpoints.get_call(call_id))
+
+    def list_calls(self, page: int = 0, page_size: int = 50, statuses: Iterable[str] = ()) -> list[CallAttempt]:
+        """
+        Return one page of call attempts (not orders), newest first.
+
+        :param page: starts at 0; a short or empty page is the last.
+        :param page_size: attempts a page.
+        :param statuses: order statuses, all when empty.
+        """
+        from airflow_provider_revox import endpoints
+
+        return self.get_conn().send(endpoints.list_calls(page, page_size, statuses))
+
+    async def alist_calls(self, page: int = 0, page_size: int = 50, statuses: Iterable[str] = ()) -> list[CallAttempt]:
+        """Return one page of call attempts; the async twin of `list_calls`."""
+        from airflow_provider_revox import endpoints
+
+        return await self._asend(endpoints.list_calls(page, page_size, statuses))
+
+    def iter_calls(self, statuses: Iterable[str] = (), page_size: int = 100) -> Iterator[CallAttempt]:
+        """
+        Yield all call attempts, page by page, each id once.
+
+        Rows may shift between pages while they are read: one that moves onto a page already read is missed.
+        """
+        seen, page, statuses = _SeenIds(), 0, tuple(statuses)
+        while rows := self.list_calls(page, page_size, statuses):
+            yield from seen.new(rows)
+            if len(rows) < page_size:
+                return
+            page += 1
+
+    async def aiter_calls(self, statuses: Iterable[str] = (), page_size: int = 100) -> AsyncIterator[CallAttempt]:
+        """Yield all call attempts; the async twin of `iter_calls`."""
+        seen, page, statuses = _SeenIds(), 0, tuple(statuses)
+        while rows := await self.alist_calls(page, page_size, statuses):
+            for row in seen.new(rows):
+                yield row
+            if len(rows) < page_size:
+                return
+            page += 1
+
+    def cancel_call(self, call_id: str) -> bool:
+        """
+        Cancel an order that has not ended (extension); True when Revox did so.
+
+        :raises RevoxNotFoundError: when there is no such order, or the deployment cannot cancel.
+        """
+        from airflow_provider_revox import endpoints
+
+        connection = self.get_conn()
+        _require_extensions(connection.settings, "cancel_call")
+        return connection.send(endpoints.cancel_call(call_id))
+
+    async def acancel_call(self, call_id: str) -> bool:
+        """Cancel an order; the async twin of `cancel_call`."""
+        from airflow_provider_revox import endpoints
+
+        async with self.aget_conn() as connection:
+            _require_extensions(connection.settings, "acancel_call")
+            return await connection.send(endpoints.cancel_call(call_id))
+
+    def search_calls(self, page: int = 0, page_size: int = 50, **filters: Any) -> CallSearchResult:
+        """
+        Return one page of orders that fit all filters, with their metadata, and how many there are (extension).
+
+        :param filters: ``statuses``, ``results``, ``outcomes``, ``directions``, ``assistant_ids``, ``assignee_ids``,
+            ``campaign_ids``, ``from_phone_numbers``, ``call_ids`` (lists); ``to_phone_number``, ``query``, ``sort_by``,
+            ``sort_direction`` (text).
+        :raises RevoxNotFoundError: when the deployment cannot search.
+        """
+        from airflow_provider_revox import endpoints
+
+        connection = self.get_conn()
+        _require_extensions(connection.settings, "search_calls")
+        return connection.send(endpoints.search_calls(page, page_size, filters))
+
+    async def asearch_calls(self, page: int = 0, page_size: int = 50, **filters: Any) -> CallSearchResult:
+        """Return one page of orders that fit all filters; the async twin of `search_calls`."""
+        from airflow_provider_revox import endpoints
+
+        async with self.aget_conn() as connection:
+            _require_extensions(connection.settings, "asearch_calls")
+            return await connection.send(endpoints.search_calls(page, page_size, filters))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Say whether the connection works, by listing one call attempt; dials nobody."""
+        try:
+            self.list_calls(page=0, page_size=1)
+        except RevoxAuthenticationError as error:
+            return False, f"Revox is there, but does not accept the API key: {error}"
+        except RevoxUnreachableError as error:
+            return False, f"Revox cannot be reached: {error}; check the host"
+        except RevoxError as error:
+            return False, str(error)
+        finally:
+            self.close()
+        return True, "Revox accepts the API key. Nobody was phoned."
+
+    async def _asend(self, endpoint: Endpoint[T]) -> T:
+        async with self.aget_conn() as connection:
+            return await connection.send(endpoint)
+
+
+def _create(request: CallRequest | Mapping[str, Any]) -> Endpoint[CallOrder]:
+    from airflow_provider_revox import endpoints
+
+    return endpoints.create_call(endpoints.read_request(request))
+
+
+class _SeenIds:
+    """Let each attempt through once: rows shift between pages, and so come twice."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+
+    def new(self, rows: list[CallAttempt]) -> Iterator[CallAttempt]:
+        for row in rows:
+            if row.id is None or row.id not in self._ids:
+                self._ids.add(str(row.id))
+                yield row
+
+
+def _require_extensions(settings: ClientSettings, method: str) -> None:
+    if settings.api_extensions == "off":
+        raise RevoxConnectionError(f"{method} needs an API extension, and the connection has api_extensions=off")
+
+
+# --- one async client per event loop and connection ----------------------------------------
+
+
+class _Lender:
+    """Build one client when it is first borrowed, lend it to all, close it when the last gives it back."""
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        self._borrowers = 0
+        self._building: asyncio.Task[AsyncRevoxClient] | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self._borrowers == 0
+
+    @property
+    def client(self) -> AsyncRevoxClient | None:
+        if self._building is None or not self._building.done() or _failed(self._building):
+            return None
+        return self._building.result()
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[AsyncRevoxClient]:
+        self._borrowers += 1
+        try:
+            if self._building is None or (self._building.done() and self.client is None):
+                self._building = asyncio.ensure_future(_build_client(self._conn_id))
+            # Shielded: one borrower that is cancelled must not take the client from the others.
+            yield await asyncio.shield(self._building)
+        finally:
+            self._borrowers -= 1
+            if self.idle and self._building is not None:
+                client, building, self._building = self.client, self._building, None
+                building.cancel()
+                if client is not None:
+                    await client.aclose()
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.cancelled() or task.exception() is not None
+
+
+async def _build_client(conn_id: str) -> AsyncRevoxClient:
+    from airflow_provider_revox.client import AsyncRevoxClient, tls_context
+
+    # The sync look-up can deadlock inside a triggerer.
+    settings = settings_from_connection(await BaseHook.aget_connection(conn_id))
+    if settings.base_url.startswith("https://"):
+        await asyncio.to_thread(tls_context)
+    return AsyncRevoxClient(settings)
+
+
+_shared_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Lender]] = weakref.WeakKeyDictionary()
+
+
+# --- from the connection to settings ----------------------------------------
+
+
+def settings_from_connection(connection: Connection) -> ClientSettings:
+    """
+    Return what a client needs; the form, JSON and URI styles of one connection give the same.
+
+    :raises RevoxConnectionError: naming the field, what is wrong and what would be right; the key is never shown.
+    """
+    from airflow_provider_revox.client import ClientSettings
+
+    where = f"connection {connection.conn_id!r}"
+    key = (connection.password or "").strip()
+    if not key:
+        raise RevoxConnectionError(f"{where}: password is empty; put the Revox API key there")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise RevoxConnectionError(f"{where}: password holds characters that no API key has; copy the key again")
+    extra = _extra(connection, where)
+    extensions = str(extra.get("api_extensions") or "auto").strip().lower()
+    if extensions not in ("auto", "on", "off"):
+        raise RevoxConnectionError(f"{where}: api_extensions must be auto, on or off, got {extensions!r}")
+    max_connections = _number(extra, "max_connections", where) or 16.0
+    if not max_connections.is_integer():
+        raise RevoxConnectionError(f"{where}: max_connections must be a whole number, got {max_connections}")
+    return ClientSettings(
+        api_key=key,
+        base_url=_base_url(connection, where),
+        timeout=_number(extra, "timeout", where) or 30.0,
+        max_connections=int(max_connections),
+        requests_per_second=_number(extra, "requests_per_second", where),
+        deployment=str(extra.get("deployment") or "").strip(),
+        api_extensions=extensions,
+    )
+
+
+def _extra(connection: Connection, where: str) -> dict[str, Any]:
+    text = (connection.extra or "").strip()
+    if not text:
+        return {}
+    try:
+        extra = json.loads(text)
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise RevoxConnectionError(f'{where}: extra must be a JSON object, for instance {{"timeout": 30}}')
+    # URIs carry all values as text, forms may leave empty ones: an empty value means unset in every style.
+    return {name: value for name, value in extra.items() if value not in ("", None)}
+
+
+def _number(extra: Mapping[str, Any], name: str, where: str) -> float | None:
+    value = extra.get(name)
+    if value is None:
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (0 < number < math.inf):
+        raise RevoxConnectionError(f"{where}: {name} must be a number above 0, got {str(value)[:40]!r}")
+    return number
+
+
+def _base_url(connection: Connection, where: str) -> str:
+    """Return the API's base URL; never built from `schema`, which URIs fill with other things."""
+    from airflow_provider_revox.client import DEFAULT_BASE_URL
+
+    host = (connection.host or "").strip()
+    if not host:
+        return DEFAULT_BASE_URL
+    right = "put https://host or https://host/path there"
+    try:
+        url = urlsplit(host if "://" in host else f"https://{host}")
+        port = url.port or connection.port or None
+    except ValueError:
+        raise RevoxConnectionError(f"{where}: host is not an address; {right}") from None
+    if url.scheme not in ("https", "http") or not url.hostname or url.username or url.query or url.fragment:
+        raise RevoxConnectionError(f"{where}: host must be an https address without user, query or fragment; {right}")
+    if url.scheme == "http" and not _is_loopback(url.hostname):
+        raise RevoxConnectionError(
+            f"{where}: host {url.hostname} would be asked over plain http, which shows the API key to everyone on the way;"
+            f" {right} (http is for loopback only)"
+        )
+    name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    return f"{url.scheme}://{name}{f':{port}' if port else ''}{url.path.rstrip('/') or '/api'}"
+
+
+def _is_loopback(hostname: str) -> bool:
+    if hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return False

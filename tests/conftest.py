@@ -1,0 +1,64 @@
+"""What all tests share: the simulator, and an Airflow task instance without an Airflow around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+
+# Before the first import of Airflow: tests must not read or write the home of whoever runs them.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="revox-tests-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_revox.simulator import Simulator
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A Revox whose time runs 600 times faster, and which can search and cancel."""
+    with Simulator(speed=600, seed=7) as running:
+        yield running
+
+
+@pytest.fixture
+def without_extensions() -> Iterator[Simulator]:
+    """A Revox that speaks the documented endpoints only."""
+    with Simulator(speed=600, seed=7, extensions=False) as running:
+        yield running
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, simulator: Simulator, **extra: Any) -> None:
+    """Make `revox_default` lead to a simulator."""
+    connection = {"conn_type": "revox", "host": simulator.base_url, "password": simulator.api_key, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", json.dumps(connection))
+
+
+@pytest.fixture
+def revox(monkeypatch: pytest.MonkeyPatch, simulator: Simulator) -> Simulator:
+    """A simulator to which `revox_default` leads."""
+    connect(monkeypatch, simulator)
+    return simulator
+
+
+@pytest.fixture
+def plain_revox(monkeypatch: pytest.MonkeyPatch, without_extensions: Simulator) -> Simulator:
+    """A simulator without extensions to which `revox_default` leads."""
+    connect(monkeypatch, without_extensions)
+    return without_extensions
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for a lost order without the pauses between the looks."""
+    monkeypatch.setattr("airflow_provider_revox.placing.LOOK_AFTER_SECONDS", (0.0, 0.0))
