@@ -1,0 +1,311 @@
+"""
+The durable record of whom this task instance has dialled, kept in Airflow's task state store.
+
+One record for one task instance, under one key, which never expires. Its newest entry is in one of four states:
+
+- ``intent``: a request to dial was about to be sent. Until proven otherwise it may have been.
+- ``placed``: Revox took the order; the call id is known. Nothing but a person's word leads to another call.
+- ``refused``: it is certain that nobody was dialled. A later try may place a call.
+- ``unknown``: a request left and what became of it could not be found out.
+
+Entries that were replaced are kept in the record, newest first. How the states follow each other is told in
+docs/reliability.md; `airflow_provider_revox.placing` walks them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Any, Protocol
+
+from airflow_provider_revox.exceptions import RevoxRecordError
+
+log = logging.getLogger(__name__)
+
+RECORD_KEY = "revox_call"
+SETTLE_KEY = "revox_settle"
+
+#: No attempt to post begins later than this after its intent was written.
+POST_WITHIN = timedelta(seconds=60)
+
+
+class State(str, Enum):
+    """State of one entry of the record."""
+
+    INTENT = "intent"
+    PLACED = "placed"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class CallName:
+    """
+    The name under which this task instance's calls can be found again in Revox (metadata ``airflow_call_key``).
+
+    Its text is ``deployment/dag/run/task/map_index/nonce``; a slash within a part is written ``%2F``.
+    """
+
+    deployment: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+    @property
+    def task_prefix(self) -> str:
+        """What the names of all calls of this task in this run begin with, whatever the map index."""
+        parts = (self.deployment, self.dag_id, self.run_id, self.task_id)
+        return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts) + "/"
+
+    @property
+    def instance_prefix(self) -> str:
+        """What the names of all calls of this task instance begin with."""
+        return f"{self.task_prefix}{self.map_index}/"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    One request to dial: what was meant, and what is known of it.
+
+    :param name: the call's name in Revox, which ends in the nonce.
+    :param number: masked, for people.
+    :param digest: of the full number, salted with the nonce.
+    :param post_before: no attempt to post begins after this time.
+    :param call_id: known when placed.
+    :param reason: why it is refused or unknown.
+    """
+
+    state: State
+    nonce: str
+    name: str
+    number: str
+    digest: str
+    post_before: datetime
+    created_at: datetime
+    updated_at: datetime
+    call_id: str | None = None
+    reason: str | None = None
+
+    @classmethod
+    def intent(cls, name: CallName, number: str, masked: str, now: datetime) -> Entry:
+        """Return a new intent to dial a number, with a nonce of its own."""
+        nonce = secrets.token_hex(8)
+        return cls(
+            state=State.INTENT,
+            nonce=nonce,
+            name=name.instance_prefix + nonce,
+            number=masked,
+            digest=_digest(nonce, number),
+            post_before=now + POST_WITHIN,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def is_for(self, number: str) -> bool:
+        """Say whether this entry is about a number."""
+        return secrets.compare_digest(self.digest, _digest(self.nonce, number))
+
+    def is_called(self, word: str) -> bool:
+        """Say whether a call id or nonce means this entry."""
+        return word in (self.call_id, self.nonce)
+
+    def about_to_post(self, now: datetime) -> Entry:
+        """Return the intent as it stands right before an attempt to post."""
+        return replace(self, post_before=now + POST_WITHIN, updated_at=now)
+
+    def placed(self, call_id: str, now: datetime) -> Entry:
+        """Return the entry of a call that Revox took."""
+        return replace(self, state=State.PLACED, call_id=call_id, reason=None, updated_at=now)
+
+    def refused(self, reason: str, now: datetime) -> Entry:
+        """Return the entry of a request that certainly dialled nobody."""
+        return replace(self, state=State.REFUSED, reason=reason, updated_at=now)
+
+    def unknown(self, reason: str, now: datetime) -> Entry:
+        """Return the entry of a request of which nobody knows what became."""
+        return replace(self, state=State.UNKNOWN, reason=reason, updated_at=now)
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known of the calls of one task instance: the newest entry, and those before it, newest first."""
+
+    newest: Entry
+    earlier: tuple[Entry, ...] = ()
+
+    def with_newest(self, entry: Entry) -> Record:
+        """Return the record with another state of its newest entry."""
+        return replace(self, newest=entry)
+
+    def followed_by(self, entry: Entry) -> Record:
+        """Return the record with one more entry on top."""
+        return Record(entry, (self.newest, *self.earlier))
+
+    @property
+    def dialled_nobody(self) -> bool:
+        """Say whether it is certain that no entry led to a call."""
+        return all(entry.state is State.REFUSED for entry in (self.newest, *self.earlier))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is stored."""
+        return {
+            "version": 1,
+            **_entry_to_json(self.newest),
+            "earlier": [_entry_to_json(entry) for entry in self.earlier],
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Record:
+        """
+        Return what was stored; keys of later versions are passed over.
+
+        :raises RevoxRecordError: when it cannot be read: then nobody may be dialled.
+        """
+        try:
+            stored = dict(value)  # type: ignore[call-overload]
+            return cls(_entry_from_json(stored), tuple(_entry_from_json(entry) for entry in stored["earlier"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RevoxRecordError(
+                f"The record of this task's calls (state store key {RECORD_KEY}) cannot be read ({error!r}), so it is not known"
+                " whom it dialled. Nobody was dialled now. Mend the record, or delete it if you are sure that nobody was called."
+            ) from None
+
+
+def _digest(nonce: str, number: str) -> str:
+    return hashlib.sha256(f"{nonce}:{number}".encode()).hexdigest()[:32]
+
+
+def _entry_to_json(entry: Entry) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value.isoformat()
+        return value.value if isinstance(value, State) else value
+
+    return {name: plain(value) for name, value in asdict(entry).items() if value is not None}
+
+
+def _entry_from_json(value: Mapping[str, Any]) -> Entry:
+    entry = Entry(
+        state=State(value["state"]),
+        nonce=str(value["nonce"]),
+        name=str(value["name"]),
+        number=str(value["number"]),
+        digest=str(value["digest"]),
+        call_id=value.get("call_id"),
+        reason=value.get("reason"),
+        **{name: datetime.fromisoformat(value[name]) for name in ("post_before", "created_at", "updated_at")},
+    )
+    if entry.state is State.PLACED and not entry.call_id:
+        msg = "placed without call_id"
+        raise ValueError(msg)
+    return entry
+
+
+# --- what a person decided ----------------------------------------
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """
+    A person's word on an entry: allow one more call after it, or adopt a call for it.
+
+    :param stored: True when it came through the state store, and so is meant for just this task instance.
+    """
+
+    redial_after: str | None = None
+    adopt: str | None = None
+    stored: bool = False
+
+    @property
+    def source(self) -> str:
+        """Name the setting for messages."""
+        name = "redial_after" if self.redial_after else "adopt"
+        return f"{SETTLE_KEY} ({name})" if self.stored else name
+
+
+# --- where the record is kept ----------------------------------------
+
+
+class StateStore(Protocol):
+    """The part of Airflow's task state store that is used here."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value, the default when there is none."""
+
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+        """Keep a value."""
+
+
+@dataclass
+class Ledger:
+    """
+    Read and write the record of one task instance.
+
+    :param store: None where Airflow has no task state store (before 3.3): then nothing outlives the process.
+    :param forever: what the store takes as "never expires".
+    :param wiped_on_success: Airflow forgets the record when the task succeeds (``[state_store] clear_on_success``).
+    """
+
+    store: StateStore | None
+    forever: Any = None
+    wiped_on_success: bool = False
+    _settlement: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def durable(self) -> bool:
+        """Say whether no record means that nothing was dialled."""
+        return self.store is not None and not self.wiped_on_success
+
+    def read(self) -> Record | None:
+        """Return the record, None when there is none. :raises RevoxRecordError: when it cannot be read."""
+        value = self.store.get(RECORD_KEY, None) if self.store else None
+        return None if value is None else Record.from_json(value)
+
+    def write(self, record: Record) -> None:
+        """Keep the record. What the store raises goes up: a task instance that was replaced must not go on."""
+        if self.store:
+            self.store.set(RECORD_KEY, record.to_json(), retention=self.forever)
+
+    def settlement(self) -> Settlement | None:
+        """
+        Return what a person left under the key ``revox_settle``, None when there is nothing or it was used.
+
+        :raises RevoxRecordError: when it is not of the right form.
+        """
+        value = self.store.get(SETTLE_KEY, None) if self.store else None
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                value = {"unreadable": value}
+        if not value or (isinstance(value, Mapping) and value.get("used_at")):
+            return None
+        names = ("redial_after", "adopt")
+        if isinstance(value, Mapping) and len(value) == 1 and isinstance(word := next(iter(value.values())), str):
+            name = next(iter(value))
+            if name in names and word:
+                self._settlement = dict(value)
+                return Settlement(**{name: word}, stored=True)
+        raise RevoxRecordError(
+            f'State store key {SETTLE_KEY} must be {{"redial_after": "<call id or nonce>"}} or {{"adopt": "<call id>"}}.'
+            " Nobody was dialled."
+        )
+
+    def mark_settlement_used(self, now: datetime) -> None:
+        """Note that what stood under ``revox_settle`` was acted on, so that it is not again."""
+        if self.store and self._settlement:
+            self.store.set(SETTLE_KEY, {**self._settlement, "used_at": now.isoformat()}, retention=self.forever)
+            self._settlement = {}
+
+
+def utcnow() -> datetime:
+    """Return the present, in UTC."""
+    return datetime.now(timezone.utc)

@@ -1,0 +1,139 @@
+"""
+A task instance without an Airflow around it.
+
+`TaskRun.run` does to an operator what Airflow does: execute, defer, run the trigger (made again from what would be
+stored in the database), resume, reschedule; it keeps XComs and the task state store between tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
+
+
+class Replaced(Exception):
+    """What the store raises in a task instance that was replaced."""
+
+
+class StateStore:
+    """The task state store, with the signature of the real one; values go through JSON as they do there."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.retentions: dict[str, Any] = {}
+        self.history: list[tuple[str, Any]] = []
+        self.replaced = False
+        #: Called with key and value before each write; may raise.
+        self.before_set: Any = None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if self.replaced or key not in self.values:
+            return default
+        return json.loads(self.values[key])
+
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+        if self.before_set is not None:
+            self.before_set(key, value)
+        if self.replaced:
+            raise Replaced
+        self.values[key] = json.dumps(value, allow_nan=False)
+        self.retentions[key] = retention
+        self.history.append((key, json.loads(self.values[key])))
+
+
+@dataclass
+class TaskRun:
+    """
+    One task instance over all its tries.
+
+    :param store: None for an Airflow that has none.
+    """
+
+    dag_id: str = "campaign"
+    run_id: str = "manual__1"
+    task_id: str = "call"
+    map_index: int = -1
+    try_number: int = 1
+    clear_number: int = 0
+    store: StateStore | None = field(default_factory=StateStore)
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    run_after: datetime = field(default_factory=lambda: datetime.now(timezone.utc) - timedelta(seconds=5))
+    first_reschedule: datetime | None = None
+    deferrals: int = 0
+    reschedules: int = 0
+    events: list[Any] = field(default_factory=list)
+    triggers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value, allow_nan=False))
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        return self.first_reschedule
+
+    @property
+    def context(self) -> dict[str, Any]:
+        context: dict[str, Any] = {
+            "ti": self,
+            "dag_run": SimpleNamespace(run_after=self.run_after, clear_number=self.clear_number),
+        }
+        if self.store is not None:
+            context["task_state_store"] = self.store
+        return context
+
+    def next_try(self, *, cleared: bool = False) -> TaskRun:
+        """Go on as Airflow does for a retry, or after a clear: XComs are gone, the state store stays."""
+        self.try_number += 1
+        self.clear_number += cleared
+        self.xcoms.clear()
+        self.first_reschedule = None
+        return self
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        return self.store.get("revox_call") if self.store else None
+
+    def run(self, operator: BaseOperator) -> Any:
+        """Run one try to its end; return the result or raise what the task ends with."""
+        result = self._run(operator)
+        self.xcom_push("return_value", result)
+        return result
+
+    def _run(self, operator: BaseOperator) -> Any:
+        step = lambda: operator.execute(self.context)  # noqa: E731
+        while True:
+            try:
+                return step()
+            except TaskDeferred as deferred:
+                self.deferrals += 1
+                event = self._fire(deferred)
+                kwargs = {**json.loads(json.dumps(deferred.kwargs or {})), "event": event}
+                method = deferred.method_name
+                step = lambda: operator.resume_execution(method, kwargs, self.context)  # noqa: E731, B023
+            except Exception as error:
+                if type(error).__name__ != "AirflowRescheduleException":
+                    raise
+                self.reschedules += 1
+                self.first_reschedule = self.first_reschedule or datetime.now(timezone.utc)
+
+    def _fire(self, deferred: TaskDeferred) -> Any:
+        path, kwargs = deferred.trigger.serialize()
+        stored = json.loads(json.dumps(kwargs, allow_nan=False))
+        self.triggers.append((path, stored))
+        module, _, name = path.rpartition(".")
+        trigger = getattr(import_module(module), name)(**stored)
+
+        async def first_event() -> Any:
+            async for event in trigger.run():
+                return event.payload
+            return None
+
+        event = asyncio.run(first_event())
+        self.events.append(event)
+        return json.loads(json.dumps(event))
