@@ -1,0 +1,203 @@
+"""
+When to look at an order again, and when to stop. Pure: what was seen and the time go in, the next step comes out.
+
+- Never before ``scheduled_at`` less a margin, as long as the order has not begun.
+- Between two attempts: not before the last one's end plus the retry delay.
+- While a phone rings or people talk: every ``poke_interval``, so that is the longest an end goes unnoticed.
+- While nothing changes and nothing says when it will: ever more seldom, up to ``max_poll_interval``.
+- Never twice within a second.
+
+`Watch` follows one order; the loops of the worker and of the triggerer only ask it, look and sleep.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_provider_revox.exceptions import (
+    RevoxAuthenticationError,
+    RevoxConnectionError,
+    RevoxError,
+    RevoxNotFoundError,
+    RevoxRejectedError,
+    RevoxRequestError,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_revox.models import CallGlance
+
+#: How long before a known time the looking begins: clocks differ, and services start early.
+MARGIN_SECONDS = 5.0
+SHORTEST_SECONDS = 1.0
+#: How long an order may be missing (404) before that is believed: a new order can show a little late.
+MISSING_SECONDS = 60.0
+
+_BACKOFF = 1.5
+_JITTER = 0.1
+_NOT_BEGUN = frozenset({"initializing", "queued_for_calling", "scheduled"})
+_LIVE_ATTEMPT = frozenset({"ringing", "ongoing"})
+
+
+@dataclass(frozen=True)
+class Pace:
+    """
+    How often to look.
+
+    :param poke_interval: seconds; the longest lag while an attempt is live or may begin.
+    :param max_poll_interval: seconds; the longest pause when nothing says when something will change.
+    :raises RevoxRequestError: for values that are not positive, or a poke_interval above max_poll_interval.
+    """
+
+    poke_interval: float = 15.0
+    max_poll_interval: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name in ("poke_interval", "max_poll_interval"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise RevoxRequestError(f"{name} must be a number of seconds above 0, got {value!r}")
+        if self.poke_interval > self.max_poll_interval:
+            raise RevoxRequestError(
+                f"poke_interval ({self.poke_interval:g} s) must not be above max_poll_interval"
+                f" ({self.max_poll_interval:g} s)"
+            )
+
+
+def next_look(seen: CallGlance, now: datetime, pace: Pace, *, unchanged: int, jitter: float) -> float:
+    """
+    Return the seconds to wait before the next look at an order that has not ended.
+
+    :param seen: what the last look showed.
+    :param now: the present, with a zone.
+    :param unchanged: how many looks in a row showed nothing new.
+    :param jitter: a random number in [0, 1): spreads looks that began together.
+    """
+    attempt = seen.last_call_attempt
+    if attempt is not None and str(attempt.status) in _LIVE_ATTEMPT:
+        return max(SHORTEST_SECONDS, pace.poke_interval * (1 - _JITTER * jitter))
+    backed_off = min(pace.poke_interval * _BACKOFF ** min(unchanged, 50), pace.max_poll_interval)
+    wait = backed_off * (1 - _JITTER * jitter)
+    if attempt is None and str(seen.status) in _NOT_BEGUN and isinstance(seen.scheduled_at, datetime):
+        until = (seen.scheduled_at - now).total_seconds() - MARGIN_SECONDS
+        if until > 0:
+            # The jitter only adds: never before the margin.
+            return max(SHORTEST_SECONDS, until + MARGIN_SECONDS * jitter)
+    elif (again := _next_attempt_at(seen)) is not None:
+        until = (again - now).total_seconds() - MARGIN_SECONDS * (1 - jitter)
+        wait = min(max(until, pace.poke_interval if until > 0 else wait), pace.max_poll_interval)
+    return max(SHORTEST_SECONDS, wait)
+
+
+def _next_attempt_at(seen: CallGlance) -> datetime | None:
+    """Return when the next attempt can begin at the earliest, None where nothing tells."""
+    attempt, config = seen.last_call_attempt, seen.call_retry_config
+    if attempt is None or config is None or not isinstance(attempt.ended_at, datetime):
+        return None
+    delays = [
+        window.retry_delay_seconds
+        for window in config.calling_windows or ()
+        if isinstance(window.retry_delay_seconds, int | float) and math.isfinite(window.retry_delay_seconds)
+    ]
+    return attempt.ended_at + timedelta(seconds=min(delays)) if delays else None
+
+
+# --- following one order ----------------------------------------
+
+
+@dataclass(frozen=True)
+class Again:
+    """Look again after some seconds; with `reconnect`, read the connection anew first (its key was refused)."""
+
+    seconds: float
+    reconnect: bool = False
+
+
+@dataclass(frozen=True)
+class End:
+    """
+    Stop looking.
+
+    :param reason: ``ended`` (the order did), ``deadline`` (it had not), ``not_visible`` (it cannot be seen).
+    :param status: the order's status when last seen, None when it never was.
+    """
+
+    reason: str
+    status: str | None
+
+
+class Watch:
+    """
+    Follow one order from look to look.
+
+    :param deadline: when to stop at the latest; None for never.
+    :param blind_since: since when the order was not seen, for a wait that goes on in a new process.
+    """
+
+    def __init__(self, pace: Pace, deadline: datetime | None, blind_since: datetime | None = None) -> None:
+        self.pace = pace
+        self.deadline = deadline
+        self.status: str | None = None
+        #: One line when the last look brought something new, None when it did not.
+        self.news: str | None = None
+        self._seen: tuple[object, ...] | None = None
+        self._unchanged = 0
+        self._blind_since = blind_since
+        self._reconnected = False
+
+    def saw(self, seen: CallGlance, now: datetime, jitter: float) -> Again | End:
+        """Take in what a look showed; return what to do next."""
+        self._blind_since, self._reconnected = None, False
+        state = _what_is_compared(seen)
+        self.news = None if state == self._seen else _describe(seen)
+        self._unchanged = self._unchanged + 1 if state == self._seen else 0
+        self._seen, self.status = state, str(seen.status)
+        if seen.is_terminal:
+            return End("ended", self.status)
+        return self._again(next_look(seen, now, self.pace, unchanged=self._unchanged, jitter=jitter), now)
+
+    def failed(self, error: RevoxError, now: datetime, jitter: float) -> Again | End:
+        """Take in that a look failed; return what to do next. That the order cannot be seen says nothing about it."""
+        self.news = None if self._blind_since else f"cannot be seen just now: {error}"
+        self._blind_since = self._blind_since or now
+        if isinstance(error, RevoxAuthenticationError) and not self._reconnected:
+            self._reconnected = True
+            return Again(SHORTEST_SECONDS, reconnect=True)
+        blind_seconds = (now - self._blind_since).total_seconds()
+        missing = isinstance(error, RevoxNotFoundError) and blind_seconds >= MISSING_SECONDS
+        hopeless = isinstance(error, RevoxAuthenticationError | RevoxConnectionError | RevoxRejectedError)
+        if missing or hopeless:
+            self.news = f"cannot be seen: {error}"
+            return End("not_visible", self.status)
+        self._unchanged += 1
+        pause = min(self.pace.poke_interval * _BACKOFF ** min(self._unchanged, 50), self.pace.max_poll_interval)
+        return self._again(max(SHORTEST_SECONDS, pause * (1 - _JITTER * jitter)), now)
+
+    def _again(self, seconds: float, now: datetime) -> Again | End:
+        if self.deadline is None:
+            return Again(seconds)
+        left = (self.deadline - now).total_seconds()
+        # The last look falls on the deadline itself, so that an end just before it is not missed.
+        return End("deadline", self.status) if left <= 0 else Again(min(seconds, left))
+
+
+def _what_is_compared(seen: CallGlance) -> tuple[object, ...]:
+    attempt = seen.last_call_attempt
+    return (
+        seen.status,
+        seen.calls_count,
+        attempt and attempt.status,
+        attempt and attempt.ended_at,
+        seen.scheduled_at,
+    )
+
+
+def _describe(seen: CallGlance) -> str:
+    attempt = seen.last_call_attempt
+    if attempt is None:
+        planned = f", scheduled for {seen.scheduled_at}" if seen.scheduled_at else ""
+        return f"is {seen.status}{planned}"
+    why = ", ".join(str(part) for part in (attempt.dial_error, attempt.result) if part)
+    return f"is {seen.status}: attempt {seen.calls_count or '?'} is {attempt.status}{f' ({why})' if why else ''}"

@@ -1,0 +1,118 @@
+"""Waiting for a call in the triggerer. A trigger never dials."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import AsyncExitStack
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_revox.exceptions import RevoxError
+from airflow_provider_revox.hooks import RevoxHook
+from airflow_provider_revox.polling import Again, End, Pace, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from airflow_provider_revox.client import AsyncRevoxClient
+
+log = logging.getLogger(__name__)
+
+
+class RevoxCallTrigger(BaseTrigger):
+    """
+    Wait for the end of one call order, however long the API is away, until a deadline.
+
+    Fires once, with ``{"call_id": …, "status": …, "reason": …}`` and nothing else: the worker reads the order itself. The
+    reason is ``ended``, ``deadline`` or ``not_visible``; the status is that of the last look, None if there was none.
+
+    All arguments are JSON primitives, for they are stored in Airflow's database; no secret is among them.
+
+    :param call_id: id of the order.
+    :param revox_conn_id: the Airflow connection, read in the triggerer.
+    :param poke_interval: seconds; see `airflow_provider_revox.polling.Pace`.
+    :param max_poll_interval: seconds.
+    :param deadline: POSIX time in seconds after which to stop; None for never.
+    :param later_arguments: of a later version of this provider; carried along.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        revox_conn_id: str,
+        poke_interval: float = 15.0,
+        max_poll_interval: float = 600.0,
+        deadline: float | None = None,
+        **later_arguments: Any,
+    ) -> None:
+        # Only assigns: what is raised here would stop the triggerer for everybody.
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.call_id = call_id
+        self.revox_conn_id = revox_conn_id
+        self.poke_interval = poke_interval
+        self.max_poll_interval = max_poll_interval
+        self.deadline = deadline
+        self.later_arguments = later_arguments
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments to make this trigger again."""
+        return (
+            "airflow_provider_revox.triggers.RevoxCallTrigger",
+            {
+                **self.later_arguments,
+                "call_id": self.call_id,
+                "revox_conn_id": self.revox_conn_id,
+                "poke_interval": self.poke_interval,
+                "max_poll_interval": self.max_poll_interval,
+                "deadline": self.deadline,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look at the order until it ends, the deadline passes, or it cannot be seen for good."""
+        end = await self._watch()
+        yield TriggerEvent({"call_id": self.call_id, "status": end.status, "reason": end.reason})  # type: ignore[no-untyped-call]
+
+    async def _watch(self) -> End:
+        deadline = None if self.deadline is None else datetime.fromtimestamp(self.deadline, timezone.utc)
+        watch = Watch(Pace(self.poke_interval, self.max_poll_interval), deadline)
+        hook, client = RevoxHook(self.revox_conn_id), None
+        async with AsyncExitStack() as borrowed:
+            while True:
+                try:
+                    if client is None:
+                        client = await borrowed.enter_async_context(hook.aget_conn())
+                    step = await self._look(client, watch)
+                except RevoxError as error:
+                    step = watch.failed(error, _now(), random.random())  # noqa: S311  spreads load, guards nothing
+                if watch.news:
+                    log.info("Call %s %s", self.call_id, watch.news)
+                if isinstance(step, End):
+                    return step
+                await asyncio.sleep(step.seconds)
+                if step.reconnect:
+                    client = await self._reconnected(hook, client, borrowed)
+
+    async def _look(self, client: AsyncRevoxClient, watch: Watch) -> Again | End:
+        from airflow_provider_revox.endpoints import glance_at_call
+
+        seen = await client.send(glance_at_call(self.call_id))
+        return watch.saw(seen, _now(), random.random())  # noqa: S311  spreads load, guards nothing
+
+    @staticmethod
+    async def _reconnected(
+        hook: RevoxHook, refused: AsyncRevoxClient | None, borrowed: AsyncExitStack
+    ) -> AsyncRevoxClient | None:
+        """Borrow a client with the connection as it is now; None when it cannot be read, which the next look tells."""
+        try:
+            return await borrowed.enter_async_context(hook.aget_conn(instead_of=refused))
+        except RevoxError:
+            return None
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

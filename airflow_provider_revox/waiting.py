@@ -1,0 +1,260 @@
+"""Waiting for a call on a worker, and what a task makes of its end; shared by operator and sensor, in every mode."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+
+from airflow_provider_revox.exceptions import (
+    RevoxCallNotVisibleError,
+    RevoxError,
+    RevoxInvalidOutputError,
+    RevoxRequestError,
+)
+from airflow_provider_revox.polling import Again, End, Pace, Watch
+from airflow_provider_revox.verdict import (
+    SUCCESS_WHEN,
+    UNSUCCESSFUL,
+    Outcome,
+    check_choice,
+    judge,
+    structured_output,
+    summarise,
+)
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
+    from pydantic import BaseModel
+
+    from airflow_provider_revox.hooks import RevoxHook
+    from airflow_provider_revox.models import CallOrder
+
+log = logging.getLogger(__name__)
+
+#: The most that `push_transcript` puts into XCom, in bytes of JSON; what was said last is cut.
+TRANSCRIPT_XCOM_BYTES = 48_000
+
+
+@dataclass(frozen=True)
+class CallWait:
+    """
+    How a task waits for a call and what it makes of the end; checked when it is made.
+
+    :param pace: how often to look.
+    :param timeout: seconds from the beginning of the wait to the deadline.
+    :param success_when: ``completed``, ``human`` or ``output``; see `airflow_provider_revox.verdict.judge`.
+    :param unsuccessful: ``fail``, ``skip`` or ``return``, for an order that completed otherwise.
+    :param output_model: a pydantic model that the structured output must fit; what it dumps is returned.
+    :param push_transcript: push the transcript to XCom ``transcript``, cut at `TRANSCRIPT_XCOM_BYTES`.
+    :param transcript_path: object-storage path to which the transcripts of all attempts are written as JSON.
+    :raises RevoxRequestError: naming the setting, what is wrong and what would be right.
+    """
+
+    hook: RevoxHook
+    pace: Pace
+    timeout: float
+    success_when: str = "completed"
+    unsuccessful: str = "fail"
+    output_model: type[BaseModel] | None = None
+    push_transcript: bool = False
+    transcript_path: str | None = None
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+
+    def __post_init__(self) -> None:
+        check_choice("success_when", self.success_when, SUCCESS_WHEN)
+        check_choice("unsuccessful", self.unsuccessful, UNSUCCESSFUL)
+        if self.output_model is not None and not hasattr(self.output_model, "model_validate"):
+            raise RevoxRequestError(f"output_model must be a pydantic model class, got {self.output_model!r}")
+        if self.transcript_path is not None and not (isinstance(self.transcript_path, str) and self.transcript_path):
+            raise RevoxRequestError(
+                "transcript_path must be an object-storage path, for instance s3://bucket/call.json"
+            )
+
+    def new_deadline(self, began: datetime | None = None) -> datetime:
+        """Return the deadline of a wait that begins now, or began at a given time."""
+        return (began or _now()) + timedelta(seconds=self.timeout)
+
+    # --- the two ways to wait ----------------------------------------
+
+    def defer(self, operator: BaseOperator, call_id: str, deadline: datetime) -> NoReturn:
+        """Hand the wait to the triggerer; the task goes on in its `execute_complete`."""
+        from airflow_provider_revox.triggers import RevoxCallTrigger
+
+        log.info("Waiting for call %s in the triggerer until %s at the latest", call_id, deadline.isoformat())
+        trigger = RevoxCallTrigger(
+            call_id=call_id,
+            revox_conn_id=self.hook.revox_conn_id,
+            poke_interval=self.pace.poke_interval,
+            max_poll_interval=self.pace.max_poll_interval,
+            deadline=deadline.timestamp(),
+        )
+        # No deferral timeout: it would end the task without the look that finds what the call brought meanwhile.
+        operator.defer(
+            trigger=trigger,
+            method_name="execute_complete",
+            kwargs={"call_id": call_id, "deadline": deadline.timestamp()},
+        )
+        raise AssertionError("unreachable: defer raises")
+
+    def follow(
+        self,
+        call_id: str,
+        deadline: datetime,
+        *,
+        between_looks: Callable[[float], None] | None = None,
+        blind_since: datetime | None = None,
+    ) -> End:
+        """
+        Look at the order until it ends, the deadline passes, or it cannot be seen for good.
+
+        :param between_looks: waits for seconds, or raises to go on later.
+        :param blind_since: for a wait that goes on in a new process, when it began.
+        """
+        from airflow_provider_revox.endpoints import glance_at_call
+
+        watch = Watch(self.pace, deadline, blind_since=blind_since)
+        while True:
+            step: Again | End
+            try:
+                seen = self.hook.get_conn().send(glance_at_call(call_id))
+                step = watch.saw(seen, _now(), random.random())  # noqa: S311  spreads load, guards nothing
+            except RevoxError as error:
+                step = watch.failed(error, _now(), random.random())  # noqa: S311
+            if watch.news:
+                log.info("Call %s %s", call_id, watch.news)
+            if isinstance(step, End):
+                return step
+            if step.reconnect:
+                self.sleep(step.seconds)
+                self.hook.close()
+            else:
+                (between_looks or self.sleep)(step.seconds)
+
+    def read_event(self, event: object, call_id: str) -> End | None:
+        """Return what the trigger's event says about this call; None when it is about another, or makes no sense."""
+        if not isinstance(event, Mapping) or event.get("call_id") != call_id:
+            log.warning("Passing over an event that is not about call %s", call_id)
+            return None
+        status = event.get("status")
+        return End(str(event.get("reason")), None if status is None else str(status))
+
+    # --- the end ----------------------------------------
+
+    def conclude(self, context: Context, call_id: str, end: End) -> dict[str, Any] | None:
+        """
+        Return what the task returns, or raise what it ends with. The order is read once, in full.
+
+        :raises AirflowSensorTimeout: at the deadline, if the order has not ended.
+        :raises AirflowSkipException: when unsuccessful, with ``unsuccessful="skip"``.
+        :raises RevoxCallNotVisibleError: when the order cannot be seen; the call is left alone.
+        :raises RevoxError: by the verdict on the order.
+        :raises StillPending: when the order has not ended though it seemed so.
+        """
+        from airflow_provider_revox.endpoints import get_call
+
+        try:
+            order = self.hook.get_conn().send(get_call(call_id))
+        except RevoxError as error:
+            if end.reason == "deadline":
+                raise self._timed_out(call_id, end) from None
+            if end.reason == "not_visible":
+                raise _not_visible(call_id, str(error)) from None
+            raise
+        verdict = judge(order, self.success_when)
+        if verdict.outcome is Outcome.PENDING:
+            if end.reason == "deadline":
+                raise self._timed_out(call_id, end)
+            if end.reason == "not_visible":
+                raise _not_visible(call_id, "it can be seen again now, and has not ended")
+            raise StillPending(call_id)
+        log.info("Call ended: %s", verdict.reason)
+        context["ti"].xcom_push(key="call", value=summarise(order))
+        self._keep_transcripts(context, order)
+        if verdict.outcome is Outcome.UNSUCCESSFUL and self.unsuccessful == "return":
+            return structured_output(order)
+        if verdict.outcome is Outcome.UNSUCCESSFUL and self.unsuccessful == "skip":
+            raise AirflowSkipException(verdict.reason)
+        if (failure := verdict.error()) is not None:
+            raise failure
+        return self._output(order)
+
+    def _timed_out(self, call_id: str, end: End) -> AirflowSensorTimeout:
+        return AirflowSensorTimeout(
+            f"Call {call_id} had not ended {self.timeout:g} s after the wait began (last seen: {end.status or 'never'})."
+            " The call itself goes on; clear the task to wait for it again, nobody is dialled by that."
+        )
+
+    def _output(self, order: CallOrder) -> dict[str, Any] | None:
+        output = structured_output(order)
+        if self.output_model is None:
+            return output
+        from pydantic import ValidationError
+
+        try:
+            dumped: dict[str, Any] = self.output_model.model_validate(output).model_dump(mode="json")
+        except ValidationError as error:
+            # Names and kinds of problems only: the values are what people said.
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'output'}: {problem['type']}"
+                for problem in error.errors(include_url=False, include_input=False, include_context=False)
+            )
+            raise RevoxInvalidOutputError(
+                f"The structured output of call {order.id} does not fit {self.output_model.__name__}: {problems}."
+                " The answer is kept in Revox; calling again is not needed to read it."
+            ) from None
+        return dumped
+
+    def _keep_transcripts(self, context: Context, order: CallOrder) -> None:
+        if self.transcript_path is not None:
+            from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+            attempts = [
+                {"attempt_id": attempt.id, "transcript": _transcript(attempt)} for attempt in order.call_attempts
+            ]
+            path = ObjectStoragePath(self.transcript_path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"call_id": order.id, "attempts": attempts}, ensure_ascii=False))
+            log.info("Transcripts of call %s written to %s", order.id, self.transcript_path)
+        if self.push_transcript:
+            entries = _transcript(order.latest_attempt) if order.latest_attempt else []
+            context["ti"].xcom_push(key="transcript", value=_cut(entries))
+
+
+class StillPending(Exception):  # noqa: N818  not an error: the wait goes on
+    """The order has not ended though the look before said so."""
+
+
+def _not_visible(call_id: str, why: str) -> RevoxCallNotVisibleError:
+    return RevoxCallNotVisibleError(
+        f"The state of call {call_id} cannot be read: {why}. The call itself was left alone and may go on; the next try of this"
+        " task goes on waiting for it, and dials nobody."
+    )
+
+
+def _transcript(attempt: Any) -> list[dict[str, Any]]:
+    return [entry.model_dump(mode="json") for entry in attempt.transcript or () if hasattr(entry, "model_dump")]
+
+
+def _cut(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return as many entries as fit into XCom, with a last one that says how many were left out."""
+    size = 0
+    for count, entry in enumerate(entries):
+        size += len(json.dumps(entry))
+        if size > TRANSCRIPT_XCOM_BYTES:
+            return [
+                *entries[:count],
+                {"role": "cut", "content": f"{len(entries) - count} more entries left out"},
+            ]
+    return entries
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

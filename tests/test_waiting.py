@@ -1,0 +1,264 @@
+"""Waiting for a call with the sensor and the operator: the same end in every mode."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+from pydantic import BaseModel
+
+from airflow_provider_revox.exceptions import (
+    RevoxCallCancelledError,
+    RevoxCallFailedError,
+    RevoxCallNotVisibleError,
+    RevoxCallUnsuccessfulError,
+    RevoxInvalidOutputError,
+    RevoxRequestError,
+)
+from airflow_provider_revox.hooks import RevoxHook
+from airflow_provider_revox.operators import RevoxCreateCallOperator
+from airflow_provider_revox.sensors import RevoxCallSensor
+from airflow_provider_revox.simulator import Simulator
+from tests.conftest import connect
+from tests.harness import TaskRun
+
+CONFIG = [{"name": "city", "type": "string", "required": True}]
+ASSISTANT = {"prompt": "Ask where they live.", "structured_output_config": CONFIG}
+MODES = {
+    "deferrable": {"deferrable": True},
+    "poke": {"deferrable": False, "mode": "poke"},
+    "reschedule": {"deferrable": False, "mode": "reschedule"},
+}
+
+
+class Answer(BaseModel):
+    city: str
+
+
+class Strict(BaseModel):
+    city: int
+    zip_code: str
+
+
+def place(number: str, **fields: Any) -> str:
+    request = {"phone_number": number, "assistant": ASSISTANT, "force_now": True, **fields}
+    with RevoxHook() as hook:
+        return hook.create_call(request).id
+
+
+@pytest.fixture(params=["deferrable", "poke", "reschedule", "operator", "operator, on the worker"])
+def wait(request: pytest.FixtureRequest, revox: Simulator) -> Any:
+    """Have a number called and wait for the end, in each way there is; returns the task instance and its result."""
+
+    def waited(number: str, *, advance: float = 0, task: TaskRun | None = None, **settings: Any) -> tuple[TaskRun, Any]:
+        task = task or TaskRun()
+        settings = {"poke_interval": 1, "max_poll_interval": 1, **settings}
+        if request.param.startswith("operator"):
+            operator: Any = RevoxCreateCallOperator(
+                task_id="call",
+                phone_number=number,
+                assistant=ASSISTANT,
+                force_now=True,
+                wait_for_completion=True,
+                deferrable=request.param == "operator",
+                **settings,
+            )
+        else:
+            call_id = place(number)
+            operator = RevoxCallSensor(task_id="wait", call_id=call_id, **MODES[request.param], **settings)
+        if advance:
+            revox.advance(advance)
+        return task, task.run(operator)
+
+    return waited
+
+
+def test_the_answer_arrives(wait: Any) -> None:
+    task, answer = wait("+14155550100")
+    assert list(answer) == ["city"]
+    assert task.xcoms["return_value"] == answer
+    assert task.xcoms["call"]["status"] == "completed"
+    assert task.xcoms["call"]["result"] == "human"
+    assert "transcript" not in task.xcoms
+
+
+def test_people_who_answer_late_are_waited_for(wait: Any, revox: Simulator) -> None:
+    task, answer = wait("+14155550152", max_poll_interval=15)
+    assert answer["city"]
+    assert task.xcoms["call"]["attempts"] == 3
+    assert revox.stats()["orders_per_number"] == {"+14155550152": 1}
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [("+14155550157", RevoxCallFailedError), ("+14155550165", RevoxCallCancelledError)]
+)
+@pytest.mark.parametrize("unsuccessful", ["fail", "skip", "return"])
+def test_an_order_that_fails_fails_the_task(wait: Any, number: str, kind: type[Exception], unsuccessful: str) -> None:
+    task = TaskRun()
+    with pytest.raises(kind):
+        wait(number, task=task, unsuccessful=unsuccessful)
+    assert task.xcoms["call"]["status"] in ("errored", "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("number", "success_when"), [("+14155550158", "human"), ("+14155550159", "output"), ("+14155550166", "output")]
+)
+def test_a_call_that_brought_too_little(wait: Any, number: str, success_when: str) -> None:
+    task = TaskRun()
+    with pytest.raises(RevoxCallUnsuccessfulError):
+        wait(number, task=task, success_when=success_when)
+    assert task.xcoms["call"]["status"] == "completed"
+    with pytest.raises(AirflowSkipException, match="completed without"):
+        wait(number, success_when=success_when, unsuccessful="skip")
+    _, answer = wait(number, success_when=success_when, unsuccessful="return")
+    assert answer is None or isinstance(answer, dict)
+
+
+def test_an_output_model_is_validated_and_dumped(wait: Any) -> None:
+    _, answer = wait("+14155550100", output_model=Answer, success_when="output")
+    assert answer == {"city": answer["city"]}
+    with pytest.raises(RevoxInvalidOutputError, match=r"city: int_parsing; zip_code: missing") as told:
+        wait("+14155550100", output_model=Strict)
+    assert answer["city"] not in str(told.value)
+    with pytest.raises(RevoxInvalidOutputError, match="output: model_type"):
+        wait("+14155550158", output_model=Answer)
+
+
+def test_the_deadline_ends_the_wait_and_leaves_the_call_alone(wait: Any, revox: Simulator) -> None:
+    with pytest.raises(AirflowSensorTimeout, match="had not ended 2 s after") as told:
+        wait("+14155550161", timeout=2)
+    assert "The call itself goes on" in str(told.value)
+    assert revox.stats()["cancels"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"success_when": "answered"}, "success_when must be one of"),
+        ({"unsuccessful": "ignore"}, "unsuccessful must be one of"),
+        ({"output_model": dict}, "output_model must be a pydantic model class"),
+        ({"max_poll_interval": 0.5}, "poke_interval"),
+        ({"max_poll_interval": -1}, "max_poll_interval"),
+        ({"transcript_path": ""}, "transcript_path"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(wait: Any, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(RevoxRequestError, match=words):
+        wait("+14155550100", **settings)
+
+
+def test_transcripts_on_request(wait: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "calls" / "one.json"
+    task, _ = wait("+14155550100", push_transcript=True, transcript_path=f"file://{path}")
+    written = json.loads(path.read_text())
+    assert written["call_id"] == task.xcoms["call"]["id"]
+    entries = written["attempts"][0]["transcript"]
+    assert [entry["role"] for entry in entries][:1] in (["assistant"], ["user"])
+    assert [entry["content"] for entry in task.xcoms["transcript"]] == [entry["content"] for entry in entries]
+    assert not any(entry["content"] in caplog.text for entry in entries if len(entry["content"]) > 12)
+
+
+def test_a_long_transcript_is_cut(wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_revox.waiting.TRANSCRIPT_XCOM_BYTES", 200)
+    task, _ = wait("+14155550100", push_transcript=True)
+    assert task.xcoms["transcript"][-1]["role"] == "cut"
+    assert len(json.dumps(task.xcoms["transcript"])) < 400
+
+
+def test_trouble_with_the_api_is_outlived(wait: Any, revox: Simulator) -> None:
+    for kind in ("unavailable", "drop_reply", "truncated_json", "wrong_content_type", "reset"):
+        revox.add_fault("get_call", kind, after=1)
+    _, answer = wait("+14155550100")
+    assert answer["city"]
+
+
+# --- the sensor alone -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("settings", [{"soft_fail": True}, {"never_fail": True}])
+def test_soft_fail_skips_on_timeout(revox: Simulator, mode: str, settings: dict[str, Any]) -> None:
+    sensor = RevoxCallSensor(
+        task_id="wait", call_id=place("+14155550161"), poke_interval=1, timeout=1, **MODES[mode], **settings
+    )
+    with pytest.raises(AirflowSkipException, match="had not ended"):
+        TaskRun().run(sensor)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_soft_fail_does_not_hide_a_failed_call(revox: Simulator, mode: str) -> None:
+    call_id = place("+14155550157")
+    with pytest.raises(RevoxCallFailedError):
+        TaskRun().run(RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, soft_fail=True, **MODES[mode]))
+    with pytest.raises(AirflowSkipException, match="never_fail"):
+        TaskRun().run(RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, never_fail=True, **MODES[mode]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_key_that_is_refused_for_good_is_not_the_end_of_the_call(
+    revox: Simulator, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call_id = place("+14155550100")
+    revox.api_key = "wrong"
+    connect(monkeypatch, revox)
+    sensor = RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, **MODES[mode])
+    with pytest.raises(RevoxCallNotVisibleError, match="left alone") as told:
+        TaskRun().run(sensor)
+    assert call_id in str(told.value)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_changed_key_is_picked_up(revox: Simulator, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    call_id = place("+14155550100")
+    revox.add_fault("get_call", "unauthorized")
+    sensor = RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, **MODES[mode])
+    assert TaskRun().run(sensor)["city"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_order_that_is_not_there_has_a_name(revox: Simulator, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_revox.polling.MISSING_SECONDS", 2)
+    sensor = RevoxCallSensor(task_id="wait", call_id="none", poke_interval=1, max_poll_interval=1, **MODES[mode])
+    with pytest.raises(RevoxCallNotVisibleError, match="404"):
+        TaskRun().run(sensor)
+
+
+@pytest.mark.parametrize("call_id", ["", " ", "None", None, 7])
+def test_a_template_that_renders_to_nonsense(revox: Simulator, call_id: Any) -> None:
+    with pytest.raises(RevoxRequestError, match="call_id"):
+        TaskRun().run(RevoxCallSensor(task_id="wait", call_id=call_id))
+    assert revox.stats()["requests"] == {}
+
+
+def test_one_poke(revox: Simulator) -> None:
+    sensor = RevoxCallSensor(task_id="wait", call_id=place("+14155550100"))
+    revox.advance(3600)
+    poked = sensor.poke({})  # type: ignore[arg-type]
+    assert poked.is_done
+    assert poked.xcom_value["city"]
+    assert not RevoxCallSensor(task_id="w", call_id=place("+14155550160")).poke({}).is_done  # type: ignore[arg-type]
+
+
+def test_a_reschedule_keeps_the_first_deadline(revox: Simulator) -> None:
+    task = TaskRun()
+    with pytest.raises(AirflowSensorTimeout):
+        task.run(
+            RevoxCallSensor(
+                task_id="wait", call_id=place("+14155550161"), poke_interval=1, timeout=2, **MODES["reschedule"]
+            )
+        )
+    assert task.reschedules >= 1
+
+
+def test_the_trigger_row_holds_no_secret_and_the_event_three_words(revox: Simulator) -> None:
+    task = TaskRun()
+    call_id = place("+14155550100")
+    task.run(RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1))
+    ((path, kwargs),) = task.triggers
+    assert path == "airflow_provider_revox.triggers.RevoxCallTrigger"
+    assert sorted(kwargs) == ["call_id", "deadline", "max_poll_interval", "poke_interval", "revox_conn_id"]
+    assert revox.api_key not in json.dumps(kwargs)
+    assert task.events == [{"call_id": call_id, "status": "completed", "reason": "ended"}]
