@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
-from contextlib import AsyncExitStack
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_revox.exceptions import RevoxError
-from airflow_provider_revox.hooks import RevoxHook
-from airflow_provider_revox.polling import Again, End, Pace, Watch
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from airflow_provider_revox.client import AsyncRevoxClient
-
-log = logging.getLogger(__name__)
 
 
 class RevoxCallTrigger(BaseTrigger):
@@ -74,45 +61,10 @@ class RevoxCallTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look at the order until it ends, the deadline passes, or it cannot be seen for good."""
-        end = await self._watch()
+        # Not at the top: DAG files import triggers through operators of their own, and pay for what is imported there.
+        from airflow_provider_revox.watcher import watch_call
+
+        end = await watch_call(
+            self.call_id, self.revox_conn_id, self.poke_interval, self.max_poll_interval, self.deadline
+        )
         yield TriggerEvent({"call_id": self.call_id, "status": end.status, "reason": end.reason})  # type: ignore[no-untyped-call]
-
-    async def _watch(self) -> End:
-        deadline = None if self.deadline is None else datetime.fromtimestamp(self.deadline, timezone.utc)
-        watch = Watch(Pace(self.poke_interval, self.max_poll_interval), deadline)
-        hook, client = RevoxHook(self.revox_conn_id), None
-        async with AsyncExitStack() as borrowed:
-            while True:
-                try:
-                    if client is None:
-                        client = await borrowed.enter_async_context(hook.aget_conn())
-                    step = await self._look(client, watch)
-                except RevoxError as error:
-                    step = watch.failed(error, _now(), random.random())  # noqa: S311  spreads load, guards nothing
-                if watch.news:
-                    log.info("Call %s %s", self.call_id, watch.news)
-                if isinstance(step, End):
-                    return step
-                await asyncio.sleep(step.seconds)
-                if step.reconnect:
-                    client = await self._reconnected(hook, client, borrowed)
-
-    async def _look(self, client: AsyncRevoxClient, watch: Watch) -> Again | End:
-        from airflow_provider_revox.endpoints import glance_at_call
-
-        seen = await client.send(glance_at_call(self.call_id))
-        return watch.saw(seen, _now(), random.random())  # noqa: S311  spreads load, guards nothing
-
-    @staticmethod
-    async def _reconnected(
-        hook: RevoxHook, refused: AsyncRevoxClient | None, borrowed: AsyncExitStack
-    ) -> AsyncRevoxClient | None:
-        """Borrow a client with the connection as it is now; None when it cannot be read, which the next look tells."""
-        try:
-            return await borrowed.enter_async_context(hook.aget_conn(instead_of=refused))
-        except RevoxError:
-            return None
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

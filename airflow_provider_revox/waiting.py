@@ -71,6 +71,8 @@ class CallWait:
     def __post_init__(self) -> None:
         check_choice("success_when", self.success_when, SUCCESS_WHEN)
         check_choice("unsuccessful", self.unsuccessful, UNSUCCESSFUL)
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not self.timeout >= 0:
+            raise RevoxRequestError(f"timeout must be a number of seconds, 0 or more, got {self.timeout!r}")
         if self.output_model is not None and not hasattr(self.output_model, "model_validate"):
             raise RevoxRequestError(f"output_model must be a pydantic model class, got {self.output_model!r}")
         if self.transcript_path is not None and not (isinstance(self.transcript_path, str) and self.transcript_path):

@@ -1,0 +1,60 @@
+# A fresh machine needs Python (3.10 or later) and make. Everything is installed into .venv, caches included.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export UV_CACHE_DIR ?= $(CURDIR)/$(VENV)/.cache
+export PIP_NO_CACHE_DIR := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export UV_LINK_MODE := copy
+UV = $$(command -v uv || echo $(BIN)/uv)
+
+.PHONY: help demo test lint format types build clean
+
+help:
+	@echo "make demo           phone people in the simulator with a real Airflow, and show what they answered"
+	@echo "make demo KEEP=1    the same, and leave Airflow's UI up until Ctrl-C"
+	@echo "make test           all tests, with coverage"
+	@echo "make lint types     what CI checks besides"
+	@echo "make build          sdist and wheel into dist/"
+
+# --- environments -----------------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.tests-installed: pyproject.toml | $(BIN)/python
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@echo "Installing Airflow and what the tests need into $(VENV) …"
+	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group test
+	@touch $@
+
+$(VENV)/.tools-installed: pyproject.toml | $(BIN)/python
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group dev
+	@touch $@
+
+# --- what one does ----------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.tests-installed
+	@$(BIN)/python scripts/demo.py $(if $(KEEP),--keep)
+
+test: $(VENV)/.tests-installed
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
+
+lint: $(VENV)/.tools-installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell
+
+format: $(VENV)/.tools-installed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(VENV)/.tools-installed
+	@$(BIN)/mypy
+
+build: $(VENV)/.tools-installed
+	@$(BIN)/python -m build --installer uv
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
