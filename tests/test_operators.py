@@ -78,9 +78,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("parameters", "field"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
-def test_bad_input_is_refused_before_anything_happens(
-    revox: Simulator, parameters: dict[str, Any], field: str
-) -> None:
+def test_bad_input_is_refused_before_anything_happens(revox: Simulator, parameters: dict[str, Any], field: str) -> None:
     task = TaskRun()
     with pytest.raises(RevoxRequestError, match=field) as told:
         task.run(operator(**parameters))

@@ -87,9 +87,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_is_whole_and_well_described(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     (sdist,) = built.glob("*.tar.gz")
-    subprocess.run(
-        [sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist)], check=True, timeout=60
-    )
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist)], check=True, timeout=60)
     names = zipfile.ZipFile(wheel).namelist()
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "airflow_provider_revox").rglob("*.py")}
     assert sources <= set(names)
