@@ -11,7 +11,6 @@ certain that Revox did not take it.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import ssl
 import time
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import tenacity
+from pydantic_core import from_json
 
 from airflow_provider_revox.exceptions import (
     RevoxAPIError,
@@ -52,7 +52,16 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 REFUSED_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429})
 
 #: Errors of httpx that can only happen before the first byte of a request leaves.
-_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_NOTHING_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    # The address cannot even be written down.
+    httpx.InvalidURL,
+    UnicodeError,
+)
+_FAILURES = (httpx.RequestError, httpx.InvalidURL, UnicodeError)
 
 
 @dataclass(frozen=True)
@@ -116,15 +125,10 @@ def read_response(endpoint: Endpoint[T], response: httpx.Response, api_key: str)
 
 def _explanation(response: httpx.Response, api_key: str) -> str:
     """Return what Revox says about an error, cut short and without key or full numbers."""
-    text = response.text
     try:
-        reply = json.loads(text)
+        text = _said(from_json(response.content))
     except ValueError:
-        reply = None
-    if isinstance(reply, dict):
-        named = (reply.get(name) for name in ("error", "message", "detail"))
-        said = next((value for value in named if value), None)
-        text = said if isinstance(said, str) else json.dumps(said) if said else ""
+        text = response.text
     text = " ".join(mask_numbers_in(text.replace(api_key, "•••")).split())
     return f": {text[:300]}{'…' if len(text) > 300 else ''}" if text else ""
 
@@ -137,15 +141,30 @@ def _retry_after(value: str | None) -> float | None:
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=timezone.utc)
+        return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=timezone.utc)
-    return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
+
+
+def _said(reply: object) -> str:
+    """Return the message in an error reply; of lists of problems only where and what, never the input they repeat."""
+    if isinstance(reply, str):
+        return reply
+    if isinstance(reply, list):
+        return "; ".join(filter(None, map(_said, reply)))
+    if not isinstance(reply, dict):
+        return ""
+    said = next(filter(None, (_said(reply.get(name)) for name in ("error", "message", "msg", "detail"))), "")
+    where = reply.get("loc") or reply.get("field")
+    if isinstance(where, list):
+        where = ".".join(map(str, where))
+    return f"{where}: {said}" if said and isinstance(where, str) else said
 
 
 # httpx's errors hold the request, and the request holds the key: they are never chained to ours.
-def _unreachable(endpoint: Endpoint[T], error: httpx.RequestError) -> RevoxUnreachableError:
+def _unreachable(endpoint: Endpoint[T], error: Exception) -> RevoxUnreachableError:
     sent = not isinstance(error, _NOTHING_SENT)
     how = "no whole reply came" if sent else "nothing was sent"
     return RevoxUnreachableError(f"{endpoint.what}: {how} ({type(error).__name__})", sent=sent)
@@ -283,7 +302,7 @@ class RevoxClient:
         url = self.settings.base_url + endpoint.path
         try:
             response = self._http.request(endpoint.method, url, params=endpoint.params, content=endpoint.body)
-        except httpx.RequestError as error:
+        except _FAILURES as error:
             raise _unreachable(endpoint, error) from None
         return read_response(endpoint, response, self.settings.api_key)
 
@@ -322,7 +341,7 @@ class AsyncRevoxClient:
         url = self.settings.base_url + endpoint.path
         try:
             response = await self._http.request(endpoint.method, url, params=endpoint.params, content=endpoint.body)
-        except httpx.RequestError as error:
+        except _FAILURES as error:
             raise _unreachable(endpoint, error) from None
         return read_response(endpoint, response, self.settings.api_key)
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from airflow_provider_revox.exceptions import RevoxRequestError
 from airflow_provider_revox.models import (
@@ -128,7 +129,7 @@ def _call_path(call_id: str) -> str:
 
 
 def _read_success(content: bytes) -> bool:
-    reply = json.loads(content)
+    reply = from_json(content)
     if not isinstance(reply, dict) or not isinstance(reply.get("success"), bool):
         raise ValueError("it lacks `success`")  # noqa: TRY004  what every reader raises for bytes that do not fit
     return bool(reply["success"])

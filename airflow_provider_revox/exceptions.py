@@ -50,7 +50,7 @@ class RevoxAPIError(RevoxError):
     :param status_code: the HTTP status, for instance 404.
     """
 
-    def __init__(self, message: str, *, status_code: int) -> None:
+    def __init__(self, message: str, *, status_code: int = 0) -> None:
         super().__init__(message)
         # Airflow's own errors carry an HTTPStatus here, which has no place for statuses that it does not know.
         self.status_code: int = status_code  # type: ignore[assignment]
@@ -87,7 +87,7 @@ class RevoxServerError(RevoxAPIError):
     :param retry_after: seconds that Revox asks to wait, None if it did not say.
     """
 
-    def __init__(self, message: str, *, status_code: int, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, status_code: int = 500, retry_after: float | None = None) -> None:
         super().__init__(message, status_code=status_code)
         self.retry_after = retry_after
 
@@ -103,7 +103,7 @@ class RevoxUnreachableError(RevoxError):
     :param sent: False when it is certain that nothing of the request left (never connected).
     """
 
-    def __init__(self, message: str, *, sent: bool) -> None:
+    def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
         self.sent = sent
 

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import BaseHook
+import httpx
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_revox.exceptions import (
     RevoxAuthenticationError,
@@ -66,7 +67,11 @@ class RevoxHook(BaseHook):
         if self._client is None:
             from airflow_provider_revox.client import RevoxClient
 
-            self._client = RevoxClient(settings_from_connection(self.get_connection(self.revox_conn_id)))
+            try:
+                connection = self.get_connection(self.revox_conn_id)
+            except AirflowNotFoundException:
+                raise _not_defined(self.revox_conn_id) from None
+            self._client = RevoxClient(settings_from_connection(connection))
         return self._client
 
     @asynccontextmanager
@@ -295,6 +300,10 @@ class _Lender:
                     await client.aclose()
 
 
+def _not_defined(conn_id: str) -> RevoxConnectionError:
+    return RevoxConnectionError(f"connection {conn_id!r} is not defined; add one of type revox with the API key")
+
+
 def _failed(task: asyncio.Task[Any]) -> bool:
     return task.cancelled() or task.exception() is not None
 
@@ -302,8 +311,15 @@ def _failed(task: asyncio.Task[Any]) -> bool:
 async def _build_client(conn_id: str) -> AsyncRevoxClient:
     from airflow_provider_revox.client import AsyncRevoxClient, tls_context
 
-    # The sync look-up can deadlock inside a triggerer.
-    settings = settings_from_connection(await BaseHook.aget_connection(conn_id))
+    try:
+        # The sync look-up can deadlock inside a triggerer.
+        connection = await BaseHook.aget_connection(conn_id)
+    except AirflowNotFoundException:
+        raise _not_defined(conn_id) from None
+    except Exception as error:  # noqa: BLE001  whatever Airflow raises while its API server is away: it passes
+        what = f"reading connection {conn_id!r} ({type(error).__name__})"
+        raise RevoxUnreachableError(f"Airflow is in trouble {what}; nothing was sent", sent=False) from None
+    settings = settings_from_connection(connection)
     if settings.base_url.startswith("https://"):
         await asyncio.to_thread(tls_context)
     return AsyncRevoxClient(settings)
@@ -395,7 +411,12 @@ def _base_url(connection: Connection, where: str) -> str:
             f" {right} (http is for loopback only)"
         )
     name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
-    return f"{url.scheme}://{name}{f':{port}' if port else ''}{url.path.rstrip('/') or '/api'}"
+    base_url = f"{url.scheme}://{name}{f':{port}' if port else ''}{url.path.rstrip('/') or '/api'}"
+    try:
+        httpx.URL(base_url).raw_host.decode().encode("idna")
+    except (httpx.InvalidURL, UnicodeError):
+        raise RevoxConnectionError(f"{where}: host is not an address; {right}") from None
+    return base_url
 
 
 def _is_loopback(hostname: str) -> bool:

@@ -30,9 +30,12 @@ log = logging.getLogger(__name__)
 
 RECORD_KEY = "revox_call"
 SETTLE_KEY = "revox_settle"
+GUARD_KEY = "revox_guard"
 
 #: No attempt to post begins later than this after its intent was written.
 POST_WITHIN = timedelta(seconds=60)
+
+_NOTHING = "nothing was ever written"
 
 
 class State(str, Enum):
@@ -114,7 +117,7 @@ class Entry:
         return secrets.compare_digest(self.digest, _digest(self.nonce, number))
 
     def is_called(self, word: str) -> bool:
-        """Say whether a call id or nonce means this entry."""
+        """Say whether a word is this entry's call id or nonce."""
         return word in (self.call_id, self.nonce)
 
     def about_to_post(self, now: datetime) -> Entry:
@@ -252,11 +255,13 @@ class Ledger:
     :param store: None where Airflow has no task state store (before 3.3): then nothing outlives the process.
     :param forever: what the store takes as "never expires".
     :param wiped_on_success: Airflow forgets the record when the task succeeds (``[state_store] clear_on_success``).
+    :param has_backend: values are kept outside Airflow's database (``[workers] state_store_backend``).
     """
 
     store: StateStore | None
     forever: Any = None
     wiped_on_success: bool = False
+    has_backend: bool = False
     _settlement: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -266,12 +271,16 @@ class Ledger:
 
     def read(self) -> Record | None:
         """Return the record, None when there is none. :raises RevoxRecordError: when it cannot be read."""
-        value = self.store.get(RECORD_KEY, None) if self.store else None
-        return None if value is None else Record.from_json(value)
+        value = self.store.get(RECORD_KEY, _NOTHING) if self.store else _NOTHING
+        # A backend that lost the value gives None, which is not the same as a key that was never written.
+        return None if value == _NOTHING else Record.from_json(value)
 
     def write(self, record: Record) -> None:
         """Keep the record. What the store raises goes up: a task instance that was replaced must not go on."""
         if self.store:
+            if self.has_backend:
+                # A backend keeps the value before Airflow checks whether this task instance was replaced.
+                self.store.set(GUARD_KEY, record.newest.nonce)
             self.store.set(RECORD_KEY, record.to_json(), retention=self.forever)
 
     def settlement(self) -> Settlement | None:

@@ -164,14 +164,14 @@ class RevoxCreateCallOperator(BaseOperator):
             context["ti"].xcom_push(key="call_id", value=call_id)
             if wait is None:
                 return call_id
-            return self._until_end(context, wait, call_id, wait.new_deadline())
+            return wait.until_end(context, self, call_id, wait.new_deadline(), deferrable=self.deferrable)
 
     def execute_complete(
         self, context: Context, event: Any = None, call_id: str | None = None, deadline: float | None = None
     ) -> Any:
         """Go on when the triggerer says so: read the order, and return or raise by what became of it."""
         record = _ledger(context).read()
-        known = record.newest.call_id if record else call_id
+        known = (record and record.newest.call_id) or call_id
         if not known:
             raise RevoxRecordError(
                 "This task goes on after a wait, but knows no call of its own. Nobody was dialled; clear it."
@@ -180,22 +180,7 @@ class RevoxCreateCallOperator(BaseOperator):
             wait = self._wait(hook)
             until = datetime.fromtimestamp(deadline, timezone.utc) if deadline else wait.new_deadline()
             end = wait.read_event(event, known)
-            if end is None:
-                return self._until_end(context, wait, known, until)
-            return self._conclude(context, wait, known, until, end)
-
-    def _until_end(self, context: Context, wait: CallWait, call_id: str, deadline: datetime) -> Any:
-        if self.deferrable:
-            wait.defer(self, call_id, deadline)
-        return self._conclude(context, wait, call_id, deadline, wait.follow(call_id, deadline))
-
-    def _conclude(self, context: Context, wait: CallWait, call_id: str, deadline: datetime, end: Any) -> Any:
-        from airflow_provider_revox.waiting import StillPending
-
-        try:
-            return wait.conclude(context, call_id, end)
-        except StillPending:
-            return self._until_end(context, wait, call_id, deadline)
+            return wait.until_end(context, self, known, until, deferrable=self.deferrable, end=end)
 
     # --- what the author gave ----------------------------------------
 
@@ -230,8 +215,8 @@ class RevoxCreateCallOperator(BaseOperator):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise RevoxRequestError(f"{name} must be a call id (text), got {type(value).__name__}")
-        # A template that has nothing to say renders to an empty text.
-        redial_after, adopt = self.redial_after or None, self.adopt or None
+        # A template that has nothing to say renders to one of these.
+        redial_after, adopt = (None if word in ("", "None") else word for word in (self.redial_after, self.adopt))
         if redial_after and adopt:
             raise RevoxRequestError("redial_after and adopt exclude each other: set the one that is meant")
         return Settlement(redial_after=redial_after, adopt=adopt) if redial_after or adopt else None
@@ -266,7 +251,8 @@ def _ledger(context: Context) -> Ledger:
     from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # from 3.3 on, as the store
 
     wiped = conf.getboolean("state_store", "clear_on_success", fallback=False)
-    return Ledger(store, forever=NEVER_EXPIRE, wiped_on_success=wiped)
+    outside = bool(conf.get("workers", "state_store_backend", fallback=""))
+    return Ledger(store, forever=NEVER_EXPIRE, wiped_on_success=wiped, has_backend=outside)
 
 
 def _origin(context: Context, deployment: str) -> Origin:

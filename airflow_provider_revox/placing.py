@@ -39,7 +39,7 @@ from airflow_provider_revox.ledger import (
     utcnow,
 )
 from airflow_provider_revox.models import CallOrder, CallRequest, is_terminal, mask_number
-from airflow_provider_revox.searching import NAME_KEY, Found, find_orders, name_of
+from airflow_provider_revox.searching import NAME_KEY, Found, Wanted, find_orders, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,8 +143,8 @@ class Placing:
         newest = record.newest
         if not newest.is_for(self._number) and not record.dialled_nobody:
             raise RevoxRecordError(
-                f"This task instance has dialled {newest.number} ({newest.call_id or newest.state.value}), and now asks for"
-                f" {self._masked}. Nobody was dialled now. If the new number is meant, set"
+                f"The record of this task instance is about {newest.number} ({newest.call_id or newest.state.value}), but now"
+                f" it asks for {self._masked}. Nobody was dialled now. If the new number is meant, set"
                 f' redial_after="{newest.call_id or newest.nonce}" and clear the task.'
             )
         if newest.state is State.PLACED and newest.call_id:
@@ -199,20 +199,20 @@ class Placing:
 
     def _resolve(self, record: Record, *, may_dial: bool = True) -> Placed:
         """Find the order of an intent without id or of an unknown outcome: adopt it, dial when sure, or give up."""
-        name = record.newest.name
+        wanted = self._wanted(record.newest)
         for pause in LOOK_AFTER_SECONDS:
             self._sleep(pause)
-            found = self._find(lambda order: name_of(order) == name)
+            found = find_orders(self._client, wanted)
             if found.orders:
                 return self._adopt(record, found.orders[0])
             if found.doubt is not None:
                 break
         if found.certainly_absent and may_dial and self._on_unknown == "redial_if_absent":
-            found = self._find_when_quiet(record, lambda order: name_of(order) == name)
+            found = self._find_when_quiet(record, wanted)
             if found.orders:
                 return self._adopt(record, found.orders[0])
             if found.certainly_absent:
-                log.warning("No order %s in Revox after two complete searches; dialling %s", name, self._masked)
+                log.warning("Two complete searches found no order to %s under this task's name; dialling", self._masked)
                 # Once: if this request is lost as well, something is wrong that another one would not mend.
                 return self._dial(record, may_dial_again=False)
         reason = found.doubt or "a search found no such order, which may still show later"
@@ -226,7 +226,7 @@ class Placing:
         log.info("Found call %s to %s in Revox under this task's name; adopting it", order.id, self._masked)
         return self._keep(record, order.id, "adopted")
 
-    def _find_when_quiet(self, record: Record | None, fits: Callable[[CallOrder], bool]) -> Found:
+    def _find_when_quiet(self, record: Record | None, wanted: Wanted) -> Found:
         """Search twice, once no lost request can still be on its way; absence is certain only if both find nothing."""
         settings: ClientSettings = self._client.settings
         last_post = record.newest.post_before if record else utcnow() + POST_WITHIN
@@ -235,7 +235,7 @@ class Placing:
         self._sleep(max(0.0, (quiet_at - utcnow()).total_seconds()))
         for pause in (0.0, QUIET_SECONDS):
             self._sleep(pause)
-            found = self._find(fits)
+            found = find_orders(self._client, wanted)
             if not found.certainly_absent:
                 return found
         if record is not None and (now := self._ledger.read()) is not None and now.newest.post_before > last_post:
@@ -263,14 +263,19 @@ class Placing:
         have shifted. Without one, only the first try knows that it is the first.
         """
         origin = self._origin
-        clean = not (origin.run_cleared and origin.mapped) if self._ledger.durable else origin.first_try
+        if self._ledger.durable:
+            clean = not (origin.run_cleared and origin.mapped)
+        else:
+            clean = origin.first_try and not origin.run_cleared
         if clean:
             return self._dial(None)
-        found = self._find(self._is_of_this_run)
+        since = origin.since and origin.since - CLOCKS_DIFFER
+        of_this_run = Wanted(self._number, self._is_of_this_run, exactly=False, since=since)
+        found = find_orders(self._client, of_this_run)
         if found.certainly_absent and not self._ledger.durable:
             # An earlier try may have posted a moment ago.
             if self._on_unknown == "redial_if_absent":
-                found = self._find_when_quiet(None, self._is_of_this_run)
+                found = self._find_when_quiet(None, of_this_run)
             else:
                 found = Found(doubt="an earlier try may have dialled, and a search found no order of it")
         if found.orders:
@@ -285,15 +290,11 @@ class Placing:
             ' there is one, pass adopt="<its id>", if there is none, start a new run for this person.'
         )
 
-    def _is_of_this_run(self, order: CallOrder) -> bool:
-        if not name_of(order).startswith(self._origin.name.task_prefix):
-            return False
-        since, created = self._origin.since, order.created_at
-        # A run of the same id that was deleted may have dialled too. Clocks differ, so a little is allowed for.
-        return since is None or not isinstance(created, datetime) or created >= since - CLOCKS_DIFFER
+    def _is_of_this_run(self, name: str) -> bool:
+        return name.startswith(self._origin.name.task_prefix)
 
-    def _find(self, fits: Callable[[CallOrder], bool]) -> Found:
-        return find_orders(self._client, self._number, fits)
+    def _wanted(self, entry: Entry) -> Wanted:
+        return Wanted(self._number, entry.name.__eq__, exactly=True, since=entry.created_at - CLOCKS_DIFFER)
 
     # --- a person's word ----------------------------------------
 
@@ -312,28 +313,37 @@ class Placing:
             log.info("%s=%r was acted on before", word.source, target)
             self._used(word)
             return False, record
-        if not record.newest.is_called(target):
-            self._misses(word, target, record.newest)
+        newest = record.newest
+        # A nonce says "that request dialled nobody", which is not true of a call that was found meanwhile.
+        if target != newest.call_id and (newest.call_id or target != newest.nonce):
+            self._misses(word, target, newest)
             return False, record
-        if record.newest.state is State.PLACED:
-            order = self._client.send(endpoints.get_call(str(record.newest.call_id)))
+        if newest.call_id:
+            order = self._client.send(endpoints.get_call(newest.call_id))
             if not is_terminal(str(order.status)):
                 raise RevoxRecordError(
                     f"{word.source}: call {order.id} has not ended (it is {order.status}), so nobody is dialled after it. Wait"
                     " for its end, or cancel it in Revox, then clear the task."
                 )
+        elif newest.state is not State.REFUSED:
+            found = find_orders(self._client, self._wanted(newest))
+            if found.orders:
+                log.warning("%s=%r: there is a call for it after all", word.source, target)
+                self._adopt(record, found.orders[0])
+                self._used(word)
+                return False, record.with_newest(newest.placed(found.orders[0].id, utcnow()))
         log.warning("%s=%r allows one more call to %s", word.source, target, self._masked)
         return True, record
 
-    def _adopt_named(self, word: Settlement, call_id: str, record: Record | None) -> Record:
+    def _adopt_named(self, word: Settlement, call_id: str, record: Record | None) -> Record | None:
         newest = record.newest if record else None
-        if record and newest and newest.state is State.PLACED:
+        if record and newest and newest.call_id:
             if newest.call_id != call_id:
                 self._misses(word, call_id, newest)
             else:
                 self._used(word)
             return record
-        if record and newest and newest.state is not State.REFUSED and not newest.is_for(self._number):
+        if newest and newest.state is not State.REFUSED and not newest.is_for(self._number):
             return record  # the number was changed, which is told next
         order = self._client.send(endpoints.get_call(call_id))
         if order.to_phone_number != self._number:
@@ -341,6 +351,11 @@ class Placing:
                 f"{word.source}: call {call_id} is to {mask_number(str(order.to_phone_number))}, but this task calls"
                 f" {self._masked}. Nobody was dialled; check the id."
             )
+        name = name_of(order)
+        # A word left in the DAG file must not hand the old answer to every later run.
+        if not self._is_of_this_run(name) and (name or newest is None):
+            self._misses(word, call_id, newest)
+            return record
         if record and newest and newest.is_for(self._number):
             record = record.with_newest(newest.placed(order.id, utcnow()))
         else:
@@ -351,9 +366,12 @@ class Placing:
         log.warning("%s: call %s to %s is now this task's call", word.source, order.id, self._masked)
         return record
 
-    def _misses(self, word: Settlement, target: str, newest: Entry) -> None:
+    def _misses(self, word: Settlement, target: str, newest: Entry | None) -> None:
         """Say that a word does not mean the newest entry: a stored one was meant for this task, so it is refused."""
-        is_now = f"the newest entry is {newest.call_id or newest.nonce} ({newest.state.value})"
+        if newest is None:
+            is_now = "there is no entry, and the call is of another task or run"
+        else:
+            is_now = f"the newest entry is {newest.call_id or newest.nonce} ({newest.state.value})"
         if word.stored:
             raise RevoxRecordError(
                 f"{word.source} names {target!r}, but {is_now}. Nobody was dialled; correct the value."

@@ -36,6 +36,7 @@ SHORTEST_SECONDS = 1.0
 MISSING_SECONDS = 60.0
 
 _BACKOFF = 1.5
+_LONGEST_DELAY_SECONDS = 10 * 365 * 86_400
 _JITTER = 0.1
 _NOT_BEGUN = frozenset({"initializing", "queued_for_calling", "scheduled"})
 _LIVE_ATTEMPT = frozenset({"ringing", "ongoing"})
@@ -97,7 +98,7 @@ def _next_attempt_at(seen: CallGlance) -> datetime | None:
     if attempt is None or config is None or not isinstance(attempt.ended_at, datetime):
         return None
     delays = [
-        window.retry_delay_seconds
+        min(window.retry_delay_seconds, _LONGEST_DELAY_SECONDS)
         for window in config.calling_windows or ()
         if isinstance(window.retry_delay_seconds, int | float) and math.isfinite(window.retry_delay_seconds)
     ]
@@ -109,10 +110,17 @@ def _next_attempt_at(seen: CallGlance) -> datetime | None:
 
 @dataclass(frozen=True)
 class Again:
-    """Look again after some seconds; with `reconnect`, read the connection anew first (its key was refused)."""
+    """
+    Look again after some seconds.
+
+    :param reconnect: read the connection anew first: its key was refused.
+    :param soon: the order is missing, which only looks in quick succession can tell from a passing trouble: whoever
+        would give up the process between two looks should not.
+    """
 
     seconds: float
     reconnect: bool = False
+    soon: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,10 +141,9 @@ class Watch:
     Follow one order from look to look.
 
     :param deadline: when to stop at the latest; None for never.
-    :param blind_since: since when the order was not seen, for a wait that goes on in a new process.
     """
 
-    def __init__(self, pace: Pace, deadline: datetime | None, blind_since: datetime | None = None) -> None:
+    def __init__(self, pace: Pace, deadline: datetime | None) -> None:
         self.pace = pace
         self.deadline = deadline
         self.status: str | None = None
@@ -144,7 +151,7 @@ class Watch:
         self.news: str | None = None
         self._seen: tuple[object, ...] | None = None
         self._unchanged = 0
-        self._blind_since = blind_since
+        self._blind_since: datetime | None = None
         self._reconnected = False
 
     def saw(self, seen: CallGlance, now: datetime, jitter: float) -> Again | End:
@@ -165,22 +172,24 @@ class Watch:
         if isinstance(error, RevoxAuthenticationError) and not self._reconnected:
             self._reconnected = True
             return Again(SHORTEST_SECONDS, reconnect=True)
-        blind_seconds = (now - self._blind_since).total_seconds()
-        missing = isinstance(error, RevoxNotFoundError) and blind_seconds >= MISSING_SECONDS
+        missing = isinstance(error, RevoxNotFoundError)
+        missed_for_good = missing and (now - self._blind_since).total_seconds() >= MISSING_SECONDS
         hopeless = isinstance(error, RevoxAuthenticationError | RevoxConnectionError | RevoxRejectedError)
-        if missing or hopeless:
+        if missed_for_good or hopeless:
             self.news = f"cannot be seen: {error}"
             return End("not_visible", self.status)
         self._unchanged += 1
         pause = min(self.pace.poke_interval * _BACKOFF ** min(self._unchanged, 50), self.pace.max_poll_interval)
-        return self._again(max(SHORTEST_SECONDS, pause * (1 - _JITTER * jitter)), now)
+        if missing:
+            pause = min(pause, MISSING_SECONDS / 4)
+        return self._again(max(SHORTEST_SECONDS, pause * (1 - _JITTER * jitter)), now, soon=missing)
 
-    def _again(self, seconds: float, now: datetime) -> Again | End:
+    def _again(self, seconds: float, now: datetime, *, soon: bool = False) -> Again | End:
         if self.deadline is None:
-            return Again(seconds)
+            return Again(seconds, soon=soon)
         left = (self.deadline - now).total_seconds()
         # The last look falls on the deadline itself, so that an end just before it is not missed.
-        return End("deadline", self.status) if left <= 0 else Again(min(seconds, left))
+        return End("deadline", self.status) if left <= 0 else Again(min(seconds, left), soon=soon)
 
 
 def _what_is_compared(seen: CallGlance) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_revox import endpoints
@@ -45,20 +46,61 @@ def name_of(order: CallOrder) -> str:
     return name if isinstance(name, str) else ""
 
 
-def find_orders(client: RevoxClient, number: str, fits: Callable[[CallOrder], bool]) -> Found:
+@dataclass(frozen=True)
+class Wanted:
     """
-    Look through all orders to a number for those that fit.
+    What an order must be like to be the one that is looked for.
+
+    :param named: whether its name is right.
+    :param exactly: the name holds the nonce, so that nothing else needs to fit.
+    :param since: an order is older than that only if its clock is wrong.
+    """
+
+    number: str
+    named: Callable[[str], bool]
+    exactly: bool
+    since: datetime | None
+
+    def fits(self, order: CallOrder) -> bool | None:
+        """Say whether this is the order; None when that cannot be told from what the search shows of it."""
+        if order.metadata is None:
+            return None if self._could_be_new(order) and self._could_be_to_number(order) else False
+        if not self.named(name_of(order)):
+            return False
+        if self.exactly:
+            return True
+        if not self._could_be_to_number(order):
+            return False
+        # Right but for the time: of a deleted run with the same id, or of this one by a clock that goes wrong.
+        return True if self._could_be_new(order) and _digits(order.to_phone_number) else None
+
+    def _could_be_to_number(self, order: CallOrder) -> bool:
+        return _digits(order.to_phone_number) in (_digits(self.number), "")
+
+    def _could_be_new(self, order: CallOrder) -> bool:
+        return self.since is None or not isinstance(order.created_at, datetime) or order.created_at >= self.since
+
+
+def _digits(number: object) -> str:
+    return "".join(filter(str.isdigit, str(number or "")))
+
+
+def find_orders(client: RevoxClient, wanted: Wanted) -> Found:
+    """
+    Look through all orders to a number for the one that is wanted.
 
     Never raises for what Revox answers: a search that cannot be done leaves a doubt, and a doubt never leads to dialling.
     """
     if client.settings.api_extensions == "off":
         return Found(doubt="searching is switched off in the connection (api_extensions)")
     seen: dict[str, CallOrder] = {}
+    # The largest ever said: rows may shift while pages are read, and a total that shrinks proves nothing.
     total: int | None = None
     try:
-        for page in _pages(client, number):
+        for page in _pages(client, wanted.number):
             seen |= {order.id: order for order in page.calls}
-            total = page.total_count
+            if page.total_count is not None:
+                total = max(total or 0, page.total_count)
             if not page.calls or (total is not None and len(seen) >= total):
                 break
     except RevoxAPIError as error:
@@ -66,9 +108,11 @@ def find_orders(client: RevoxClient, number: str, fits: Callable[[CallOrder], bo
         return Found(doubt="this Revox deployment cannot search" if missing else f"searching failed ({error})")
     except RevoxError as error:
         return Found(doubt=f"searching failed ({error})")
-    fitting = [order for order in seen.values() if order.to_phone_number == number and fits(order)]
-    if fitting:
+    fits = {order_id: wanted.fits(order) for order_id, order in seen.items()}
+    if fitting := [seen[order_id] for order_id, fit in fits.items() if fit]:
         return Found(orders=tuple(sorted(fitting, key=lambda order: str(order.created_at), reverse=True)))
+    if unclear := [order_id for order_id, fit in fits.items() if fit is None]:
+        return Found(doubt=f"the search shows orders that may be this one ({', '.join(unclear[:5])})")
     if total is None or len(seen) < total:
         return Found(doubt=f"the search was incomplete ({len(seen)} of {'?' if total is None else total} orders seen)")
     return Found()

@@ -106,33 +106,18 @@ class RevoxCallSensor(BaseSensorOperator):
         with RevoxHook(self.revox_conn_id) as hook:
             wait = self._wait(hook)
             until = datetime.fromtimestamp(deadline, timezone.utc) if deadline else wait.new_deadline()
-            end = wait.read_event(event, known)
-            if end is None:
-                wait.defer(self, known, until)
-            return self._conclude(context, wait, known, until, end)
+            return wait.until_end(context, self, known, until, deferrable=True, end=wait.read_event(event, known))
 
     def _execute(self, context: Context) -> Any:
         if not isinstance(self.call_id, str) or not self.call_id.strip() or self.call_id == "None":
             raise RevoxRequestError(f"call_id must be the id that Revox gave the order, got {self.call_id!r}")
         with RevoxHook(self.revox_conn_id) as hook:
             wait = self._wait(hook)
-            began = self._began(context)
-            return self._until_end(context, wait, wait.new_deadline(began), began)
-
-    def _until_end(self, context: Context, wait: CallWait, deadline: datetime, began: datetime | None) -> Any:
-        if self.deferrable:
-            wait.defer(self, self.call_id, deadline)
-        between = _go_on_later if self.reschedule else None
-        end = wait.follow(self.call_id, deadline, between_looks=between, blind_since=began)
-        return self._conclude(context, wait, self.call_id, deadline, end)
-
-    def _conclude(self, context: Context, wait: CallWait, call_id: str, deadline: datetime, end: Any) -> Any:
-        from airflow_provider_revox.waiting import StillPending
-
-        try:
-            return wait.conclude(context, call_id, end)
-        except StillPending:
-            return self._until_end(context, wait, deadline, None)
+            deadline = wait.new_deadline(self._began(context))
+            between = _go_on_later if self.reschedule else None
+            return wait.until_end(
+                context, self, self.call_id, deadline, deferrable=self.deferrable, between_looks=between
+            )
 
     def _began(self, context: Context) -> datetime | None:
         """Return when a wait that is rescheduled began, None for one that begins now."""
@@ -149,8 +134,8 @@ class RevoxCallSensor(BaseSensorOperator):
             raise
         except AirflowSkipException:
             raise
-        except AirflowException as error:
-            # Going on later is an exception of Airflow's as well.
+        except Exception as error:
+            # As in Airflow's own sensors. Going on later is an exception as well.
             if self.never_fail and not isinstance(error, _reschedule_exception()):
                 raise AirflowSkipException(f"never_fail is set: {error}") from error
             raise

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: The most that `push_transcript` puts into XCom, in bytes of JSON; what was said last is cut.
 TRANSCRIPT_XCOM_BYTES = 48_000
+#: The longest wait: ten years, in seconds.
+_LONGEST = 10 * 365 * 86_400
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,12 @@ class CallWait:
     def __post_init__(self) -> None:
         check_choice("success_when", self.success_when, SUCCESS_WHEN)
         check_choice("unsuccessful", self.unsuccessful, UNSUCCESSFUL)
-        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not self.timeout >= 0:
-            raise RevoxRequestError(f"timeout must be a number of seconds, 0 or more, got {self.timeout!r}")
+        if (
+            isinstance(self.timeout, bool)
+            or not isinstance(self.timeout, int | float)
+            or not 0 <= self.timeout <= _LONGEST
+        ):
+            raise RevoxRequestError(f"timeout must be a number of seconds from 0 to {_LONGEST}, got {self.timeout!r}")
         if self.output_model is not None and not hasattr(self.output_model, "model_validate"):
             raise RevoxRequestError(f"output_model must be a pydantic model class, got {self.output_model!r}")
         if self.transcript_path is not None and not (isinstance(self.transcript_path, str) and self.transcript_path):
@@ -84,7 +90,37 @@ class CallWait:
         """Return the deadline of a wait that begins now, or began at a given time."""
         return (began or _now()) + timedelta(seconds=self.timeout)
 
-    # --- the two ways to wait ----------------------------------------
+    # --- waiting ----------------------------------------
+
+    def until_end(
+        self,
+        context: Context,
+        operator: BaseOperator,
+        call_id: str,
+        deadline: datetime,
+        *,
+        deferrable: bool,
+        end: End | None = None,
+        between_looks: Callable[[float], None] | None = None,
+    ) -> dict[str, Any] | None:
+        """
+        Wait for the end of a call and return what the task returns, or raise what it ends with; see `conclude`.
+
+        :param end: what the triggerer said, None to begin waiting.
+        :param between_looks: waits for seconds on the worker, or raises to go on later.
+        """
+        pause = between_looks or self.sleep
+        while True:
+            if end is None:
+                if deferrable:
+                    self.defer(operator, call_id, deadline)
+                end = self.follow(call_id, deadline, pause)
+            try:
+                return self.conclude(context, call_id, end, deadline)
+            except StillPending:
+                end = None
+                if not deferrable:
+                    pause(self.pace.poke_interval)
 
     def defer(self, operator: BaseOperator, call_id: str, deadline: datetime) -> NoReturn:
         """Hand the wait to the triggerer; the task goes on in its `execute_complete`."""
@@ -106,23 +142,11 @@ class CallWait:
         )
         raise AssertionError("unreachable: defer raises")
 
-    def follow(
-        self,
-        call_id: str,
-        deadline: datetime,
-        *,
-        between_looks: Callable[[float], None] | None = None,
-        blind_since: datetime | None = None,
-    ) -> End:
-        """
-        Look at the order until it ends, the deadline passes, or it cannot be seen for good.
-
-        :param between_looks: waits for seconds, or raises to go on later.
-        :param blind_since: for a wait that goes on in a new process, when it began.
-        """
+    def follow(self, call_id: str, deadline: datetime, between_looks: Callable[[float], None]) -> End:
+        """Look at the order until it ends, the deadline passes, or it cannot be seen for good."""
         from airflow_provider_revox.endpoints import glance_at_call
 
-        watch = Watch(self.pace, deadline, blind_since=blind_since)
+        watch = Watch(self.pace, deadline)
         while True:
             step: Again | End
             try:
@@ -134,11 +158,9 @@ class CallWait:
                 log.info("Call %s %s", call_id, watch.news)
             if isinstance(step, End):
                 return step
+            (self.sleep if step.reconnect or step.soon else between_looks)(step.seconds)
             if step.reconnect:
-                self.sleep(step.seconds)
                 self.hook.close()
-            else:
-                (between_looks or self.sleep)(step.seconds)
 
     def read_event(self, event: object, call_id: str) -> End | None:
         """Return what the trigger's event says about this call; None when it is about another, or makes no sense."""
@@ -150,7 +172,7 @@ class CallWait:
 
     # --- the end ----------------------------------------
 
-    def conclude(self, context: Context, call_id: str, end: End) -> dict[str, Any] | None:
+    def conclude(self, context: Context, call_id: str, end: End, deadline: datetime) -> dict[str, Any] | None:
         """
         Return what the task returns, or raise what it ends with. The order is read once, in full.
 
@@ -158,25 +180,29 @@ class CallWait:
         :raises AirflowSkipException: when unsuccessful, with ``unsuccessful="skip"``.
         :raises RevoxCallNotVisibleError: when the order cannot be seen; the call is left alone.
         :raises RevoxError: by the verdict on the order.
-        :raises StillPending: when the order has not ended though it seemed so.
+        :raises StillPending: before the deadline, when the order has not ended after all, or cannot be read just now.
         """
+        from airflow_provider_revox.client import is_transient
         from airflow_provider_revox.endpoints import get_call
+
+        in_time = end.reason == "ended" and _now() < deadline
 
         try:
             order = self.hook.get_conn().send(get_call(call_id))
         except RevoxError as error:
+            if in_time and is_transient(error):
+                log.info("Call %s ended, but cannot be read just now (%s); waiting on", call_id, error)
+                raise StillPending(call_id) from None
             if end.reason == "deadline":
                 raise self._timed_out(call_id, end) from None
-            if end.reason == "not_visible":
-                raise _not_visible(call_id, str(error)) from None
-            raise
+            raise _not_visible(call_id, str(error)) from None
         verdict = judge(order, self.success_when)
         if verdict.outcome is Outcome.PENDING:
-            if end.reason == "deadline":
-                raise self._timed_out(call_id, end)
+            if in_time:
+                raise StillPending(call_id)
             if end.reason == "not_visible":
-                raise _not_visible(call_id, "it can be seen again now, and has not ended")
-            raise StillPending(call_id)
+                raise _not_visible(call_id, "it could not be seen while waiting, and has not ended")
+            raise self._timed_out(call_id, end)
         log.info("Call ended: %s", verdict.reason)
         context["ti"].xcom_push(key="call", value=summarise(order))
         self._keep_transcripts(context, order)

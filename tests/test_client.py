@@ -168,13 +168,23 @@ def test_a_reply_cut_short_on_the_way_has_a_name(send: Send, simulator: Simulato
     [
         ('{"error": "no such voice"}', ": no such voice"),
         ('{"message": "no such voice"}', ": no such voice"),
-        ('{"detail": [{"field": "voice"}]}', ': [{"field": "voice"}]'),
+        (
+            '{"detail": [{"loc": ["body", "voice"], "msg": "unknown", "input": "a secret prompt"}, {"msg": "bad"}]}',
+            ": body.voice: unknown; bad",
+        ),
+        ('{"error": {"message": "no such voice", "field": "voice"}}', ": voice: no such voice"),
         ('{"other": "x"}', ""),
+        ('"plain"', ": plain"),
+        ("[" * 100_000, ": " + "[" * 300 + "…"),
         ("<html>gone\n wrong</html>", ": <html>gone wrong</html>"),
         ("", ""),
-        ("[1]", ": [1]"),
+        ("[1]", ""),
         ("x" * 500, ": " + "x" * 300 + "…"),
         ('{"error": "+14155550100 with key-1 is bad"}', ": +1415•••0100 with ••• is bad"),
+        (
+            '{"error": "00336123456789, 0612345678, +1 415-555-0100 or (415) 555-0100"}',
+            ": •••6789, •••5678, +1415•••0100 or +4155•••100",
+        ),
     ],
 )
 def test_what_revox_says_is_told_without_secrets(body: str, said: str) -> None:
@@ -247,6 +257,8 @@ def test_dialling_is_sent_again_after_too_many_requests(send: Send, simulator: S
         (httpx.ConnectTimeout("x"), True),
         (httpx.PoolTimeout("x"), True),
         (httpx.ProxyError("x"), True),
+        (httpx.InvalidURL("x"), True),
+        (UnicodeError("x"), True),
         (httpx.ReadTimeout("x"), False),
         (httpx.WriteTimeout("x"), False),
         (httpx.ReadError("x"), False),
@@ -306,6 +318,7 @@ def test_both_forms_of_retry_after_are_read() -> None:
     assert seconds(None) is None
     assert seconds("soon") is None
     assert seconds("-3") is None
+    assert seconds("Mon, 01 Jan 2024 00:00:00 +999999999999999") is None
     in_a_minute = datetime.now(timezone.utc) + timedelta(seconds=60)
     assert seconds(format_datetime(in_a_minute, usegmt=True)) == pytest.approx(60, abs=3)
     assert seconds("Sun, 06 Nov 1994 08:49:37 GMT") == 0
@@ -369,3 +382,16 @@ def test_the_key_is_nowhere_to_be_read(send: Send, simulator: Simulator, caplog:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     assert not any(secret in text for text in texts)
     assert not any("14155550100" in text for text in texts)
+
+
+def test_errors_survive_pickling() -> None:
+    import pickle
+
+    for error in (
+        RevoxServerError("x", status_code=503, retry_after=7.0),
+        RevoxRateLimitError("x", retry_after=7.0),
+        RevoxNotFoundError("x", status_code=404),
+        RevoxUnreachableError("x", sent=False),
+    ):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), again.__dict__) == (type(error), str(error), error.__dict__)

@@ -17,6 +17,7 @@ from airflow_provider_revox.exceptions import (
     RevoxConnectionError,
     RevoxNotFoundError,
     RevoxRequestError,
+    RevoxUnreachableError,
 )
 from airflow_provider_revox.hooks import RevoxHook, _shared_clients, settings_from_connection
 from airflow_provider_revox.simulator import Simulator
@@ -116,6 +117,9 @@ def test_an_empty_form_means_the_defaults() -> None:
         ({"host": "https://user@revox.example"}, "without user"),
         ({"host": "https://revox.example/api?x=1"}, "query"),
         ({"host": "https://revox.example:port"}, "not an address"),
+        ({"host": "https://a..b/"}, "not an address"),
+        ({"host": f"https://{'é' * 70}.example"}, "not an address"),
+        ({"host": "https://revox.example/a\x07b"}, "not an address"),
         ({"extra": "{"}, "JSON object"),
         ({"extra": "[1]"}, "JSON object"),
         ({"extra": {"timeout": "soon"}}, "timeout must be a number above 0"),
@@ -310,3 +314,21 @@ def test_loops_do_not_share_clients(revox: Simulator) -> None:
     for _ in range(2):
         assert asyncio.run(RevoxHook().alist_calls()) == []
     gc.collect()
+
+
+def test_a_connection_that_is_not_defined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_REVOX_DEFAULT", raising=False)
+    with pytest.raises(RevoxConnectionError, match="'nowhere' is not defined"):
+        RevoxHook("nowhere").list_calls()
+    with pytest.raises(RevoxConnectionError, match="'nowhere' is not defined"):
+        asyncio.run(RevoxHook("nowhere").alist_calls())
+
+
+def test_trouble_of_airflow_is_not_the_end_of_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(conn_id: str) -> None:
+        raise RuntimeError("no API server, and a secret")
+
+    monkeypatch.setattr(RevoxHook.__mro__[1], "aget_connection", away)
+    with pytest.raises(RevoxUnreachableError, match="RuntimeError") as told:
+        asyncio.run(RevoxHook().alist_calls())
+    assert "secret" not in str(told.value)

@@ -74,6 +74,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"wait_for_completion": True, "success_when": "answered"}, "success_when"),
     ({"wait_for_completion": True, "poke_interval": 0}, "poke_interval"),
     ({"wait_for_completion": True, "timeout": -5}, "timeout"),
+    ({"wait_for_completion": True, "timeout": float("inf")}, "timeout"),
 ]
 
 

@@ -468,3 +468,102 @@ def test_adopt_and_redial_exclude_each_other(revox: Simulator) -> None:
 def test_empty_settlements_are_none(revox: Simulator) -> None:
     TaskRun().run(operator(adopt="", redial_after=""))
     assert posts(revox) == 1
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_nonce_does_not_redial_a_call_that_was_found_meanwhile(revox: Simulator, stored: bool) -> None:
+    revox.add_fault("create_call", "drop_reply")
+    revox.add_fault("search_calls", "incomplete_search", count=50)
+    task = TaskRun()
+    with pytest.raises(RevoxOutcomeUnknownError):
+        task.run(operator())
+    nonce = task.record["nonce"]
+    revox.clear_faults()
+    found = task.next_try(cleared=True).run(operator())
+    revox.advance(86_400)
+    task.next_try(cleared=True)
+    if stored:
+        task.store.set("revox_settle", {"redial_after": nonce})
+        with pytest.raises(RevoxRecordError, match=found):
+            task.run(operator())
+    else:
+        assert task.run(operator(redial_after=nonce)) == found
+    assert orders(revox) == {ALICE: 1}
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_nonce_given_too_early_finds_the_call_first(revox: Simulator, stored: bool) -> None:
+    revox.add_fault("create_call", "drop_reply")
+    revox.add_fault("search_calls", "incomplete_search", count=50)
+    task = TaskRun()
+    with pytest.raises(RevoxOutcomeUnknownError):
+        task.run(operator())
+    nonce = task.record["nonce"]
+    revox.clear_faults()
+    if stored:
+        task.store.set("revox_settle", {"redial_after": nonce})
+    word = {} if stored else {"redial_after": nonce}
+    found = task.next_try(cleared=True).run(operator(**word))
+    assert found == revox.orders()[0]["id"]
+    assert task.next_try(cleared=True).run(operator(**word)) == found
+    assert orders(revox) == {ALICE: 1}
+
+
+def test_a_call_to_adopt_that_stays_in_the_dag_file_is_not_every_runs_answer(revox: Simulator) -> None:
+    old = TaskRun(run_id="last_week").run(operator())
+    revox.advance(86_400)
+    new = TaskRun(run_id="today").run(operator(adopt=old))
+    assert new != old
+    other = TaskRun(run_id="tomorrow")
+    other.store.set("revox_settle", {"adopt": old})
+    with pytest.raises(RevoxRecordError, match="another task or run"):
+        other.run(operator())
+    assert orders(revox) == {ALICE: 2}
+
+
+def test_without_a_store_a_call_of_this_run_is_adopted(plain_revox: Simulator) -> None:
+    task = TaskRun(store=None)
+    call_id = task.run(operator())
+    with pytest.raises(RevoxOutcomeUnknownError):
+        task.next_try().run(operator())
+    assert task.next_try(cleared=True).run(operator(adopt=call_id)) == call_id
+    assert posts(plain_revox) == 1
+
+
+@pytest.mark.parametrize("word", ["", "None"])
+def test_words_that_a_template_renders_to_nothing_say_nothing(revox: Simulator, word: str) -> None:
+    TaskRun().run(operator(adopt=word, redial_after=word))
+    assert posts(revox) == 1
+
+
+def test_a_value_that_the_store_lost_is_not_an_empty_record(revox: Simulator) -> None:
+    task = TaskRun()
+    task.store.values["revox_call"] = "null"
+    with pytest.raises(RevoxRecordError, match="cannot be read"):
+        task.run(operator())
+    assert posts(revox) == 0
+
+
+def test_a_replaced_worker_does_not_overwrite_the_record_in_a_backend(
+    revox: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend keeps a value before Airflow refuses it: the guard is refused first, and the record stays whole."""
+    monkeypatch.setenv("AIRFLOW__WORKERS__STATE_STORE_BACKEND", "somewhere.Backend")
+    task = TaskRun()
+    call_id = task.run(operator())
+    assert [key for key, _ in task.store.history] == ["revox_guard", "revox_call"] * 2
+    kept = task.store.values["revox_call"]
+    task.store.get = lambda key, default=None: default  # type: ignore[method-assign]
+
+    def backend(key: str, value: Any) -> None:
+        task.store.values[key] = str(value)
+        raise Replaced
+
+    task.store.before_set = backend
+    with pytest.raises(Replaced):
+        task.run(operator())
+    assert task.store.values["revox_call"] == kept
+    assert call_id in kept
+    assert posts(revox) == 1

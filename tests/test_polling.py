@@ -98,7 +98,7 @@ TIMES = st.datetimes(
     last=st.none() | st.sampled_from(["queued", "ringing", "ongoing", "completed", "error", "odd"]),
     ended=st.none() | TIMES,
     planned=st.none() | TIMES,
-    delay=st.none() | st.integers(0, 10**9) | st.just(-5) | st.just("odd"),
+    delay=st.none() | st.integers(0, 10**18) | st.just(-5) | st.just("odd"),
     poke=st.floats(0.01, 600),
     unchanged=st.integers(0, 10**6),
     jitter=st.floats(0, 1, exclude_max=True),
@@ -225,6 +225,12 @@ def test_what_waiting_cannot_mend_ends_the_wait(error: RevoxError) -> None:
     assert Watch(PACE, None).failed(error, NOW, 0) == End("not_visible", None)
 
 
-def test_a_wait_that_goes_on_remembers_since_when_it_is_blind() -> None:
-    watch = Watch(PACE, None, blind_since=NOW - timedelta(minutes=5))
-    assert watch.failed(RevoxNotFoundError("x", status_code=404), NOW, 0) == End("not_visible", None)
+def test_a_missing_order_is_looked_for_in_quick_succession() -> None:
+    watch, now, missing = Watch(Pace(60, 600), None), NOW, RevoxNotFoundError("x", status_code=404)
+    while isinstance(step := watch.failed(missing, now, 0), Again):
+        assert step.soon
+        assert step.seconds <= 15
+        now += timedelta(seconds=step.seconds)
+    assert step == End("not_visible", None)
+    assert now - NOW == timedelta(seconds=60)
+    assert not watch.saw(seen(), now, 0).soon

@@ -172,13 +172,30 @@ def test_somebody_new_in_a_cleared_run_is_called(simulator: Simulator, client: R
     assert placing(client, clock, StateStore(), origin=mapped(4, cleared=True)).once().how == "placed"
 
 
-def test_a_call_of_a_deleted_run_of_the_same_id_does_not_count(
+def test_a_call_that_is_older_than_its_run_leaves_a_doubt(
     simulator: Simulator, client: RevoxClient, clock: Clock
 ) -> None:
+    """Of a deleted run with the same id, or of this one by a clock that goes wrong: nobody is dialled on a guess."""
     placing(client, clock, StateStore(), origin=mapped(3, cleared=False)).once()
     later = datetime.now(timezone.utc) + timedelta(days=30)
     origin = Origin(CallName("", "campaign", "manual__1", "call", 3), run_cleared=True, mapped=True, since=later)
-    assert placing(client, clock, StateStore(), origin=origin).once().how == "placed"
+    with pytest.raises(RevoxOutcomeUnknownError, match=simulator.orders()[0]["id"]):
+        placing(client, clock, StateStore(), origin=origin).once()
+    assert simulator.stats()["posts_received"] == 1
+
+
+@pytest.mark.parametrize("wiped", [False, True])
+def test_shifted_indexes_without_a_durable_record_find_the_call_too(
+    simulator: Simulator, client: RevoxClient, clock: Clock, wiped: bool
+) -> None:
+    first = placing(client, clock, None, origin=mapped(0, cleared=False)).once()
+    request = read_request({"phone_number": ALICE, "assistant": {"prompt": "Ask."}, "force_now": True})
+    ledger = Ledger(StateStore(), wiped_on_success=True) if wiped else Ledger(None)
+    name = CallName("", "campaign", "manual__1", "call", 5)
+    origin = Origin(name, first_try=True, run_cleared=True, mapped=True)
+    again = Placing(client, ledger, request, origin, sleep=clock.sleep).once()
+    assert (again.call_id, again.how) == (first.call_id, "adopted")
+    assert simulator.stats()["posts_received"] == 1
 
 
 def test_two_workers_with_the_same_task_instance(simulator: Simulator, client: RevoxClient, clock: Clock) -> None:

@@ -26,7 +26,12 @@ from tests.conftest import connect
 from tests.harness import TaskRun
 
 CONFIG = [{"name": "city", "type": "string", "required": True}]
-ASSISTANT = {"prompt": "Ask where they live.", "structured_output_config": CONFIG}
+ROUND_THE_CLOCK = {"calling_window_start_time": "00:00", "calling_window_end_time": "23:59", "retry_delay_seconds": 300}
+ASSISTANT = {
+    "prompt": "Ask where they live.",
+    "structured_output_config": CONFIG,
+    "call_retry_config": {"calling_windows": [ROUND_THE_CLOCK], "max_retry_attempts": 3},
+}
 MODES = {
     "deferrable": {"deferrable": True},
     "poke": {"deferrable": False, "mode": "poke"},
@@ -86,7 +91,7 @@ def test_the_answer_arrives(wait: Any) -> None:
 
 
 def test_people_who_answer_late_are_waited_for(wait: Any, revox: Simulator) -> None:
-    task, answer = wait("+14155550152", max_poll_interval=15)
+    task, answer = wait("+14155550152", max_poll_interval=2)
     assert answer["city"]
     assert task.xcoms["call"]["attempts"] == 3
     assert revox.stats()["orders_per_number"] == {"+14155550152": 1}
@@ -143,6 +148,7 @@ def test_the_deadline_ends_the_wait_and_leaves_the_call_alone(wait: Any, revox: 
         ({"max_poll_interval": 0.5}, "poke_interval"),
         ({"max_poll_interval": -1}, "max_poll_interval"),
         ({"transcript_path": ""}, "transcript_path"),
+        ({"timeout": 1e12}, "timeout"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(wait: Any, settings: dict[str, Any], words: str) -> None:
@@ -219,6 +225,14 @@ def test_a_changed_key_is_picked_up(revox: Simulator, mode: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_single_404_is_not_the_end_of_a_wait(revox: Simulator, mode: str) -> None:
+    call_id = place("+14155550100")
+    revox.add_fault("get_call", "not_found", after=1)
+    sensor = RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, **MODES[mode])
+    assert TaskRun().run(sensor)["city"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_an_order_that_is_not_there_has_a_name(revox: Simulator, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_revox.polling.MISSING_SECONDS", 2)
     sensor = RevoxCallSensor(task_id="wait", call_id="none", poke_interval=1, max_poll_interval=1, **MODES[mode])
@@ -262,3 +276,22 @@ def test_the_trigger_row_holds_no_secret_and_the_event_three_words(revox: Simula
     assert sorted(kwargs) == ["call_id", "deadline", "max_poll_interval", "poke_interval", "revox_conn_id"]
     assert revox.api_key not in json.dumps(kwargs)
     assert task.events == [{"call_id": call_id, "status": "completed", "reason": "ended"}]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_end_that_cannot_be_read_at_once_is_waited_for(revox: Simulator, mode: str) -> None:
+    call_id = place("+14155550100")
+    revox.advance(3600)
+    # The first look shows the end; then the API is away for all tries of the one that reads it.
+    revox.add_fault("get_call", "status", status=503, after=1, count=5)
+    task = TaskRun()
+    assert task.run(RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, **MODES[mode]))["city"]
+
+
+def test_never_fail_skips_on_every_failure(revox: Simulator) -> None:
+    call_id = place("+14155550100")
+    settings = {"transcript_path": "nowhere://bucket/x", "poke_interval": 1}
+    with pytest.raises(AirflowSkipException):
+        TaskRun().run(RevoxCallSensor(task_id="wait", call_id=call_id, never_fail=True, **settings))
+    with pytest.raises(ValueError, match="nowhere"):
+        TaskRun().run(RevoxCallSensor(task_id="wait", call_id=call_id, soft_fail=True, **settings))

@@ -7,7 +7,7 @@ import re
 E164_EXAMPLE = "+14155550100"
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-_LOOKS_LIKE_A_NUMBER = re.compile(r"(?<![0-9])\+?(?P<digits>[1-9][0-9]{6,14})(?![0-9])")
+_LOOKS_LIKE_A_NUMBER = re.compile(r"(?<![0-9A-Za-z-])\+?\(?[0-9](?:[ ()./-]{0,2}[0-9]){6,}(?![0-9])")
 _DIGITS_SHOWN = 8
 _DIGITS_HIDDEN = 3
 
@@ -42,8 +42,13 @@ def mask_number(number: object) -> str:
 
 
 def mask_numbers_in(text: str) -> str:
-    """Mask everything in a text that looks like a phone number: 7 to 15 digits, with or without a plus.
+    """Mask everything in a text that may be a phone number: 7 or more digits, with what people write between them.
 
     :param text: for instance an error message of the API, which may repeat the number it is about.
     """
-    return _LOOKS_LIKE_A_NUMBER.sub(lambda found: mask_number(f"+{found['digits']}"), text)
+
+    def masked(found: re.Match[str]) -> str:
+        digits = "".join(filter(str.isdigit, found[0]))
+        return mask_number(f"+{digits}") if is_e164(f"+{digits}") else f"•••{digits[-4:]}"
+
+    return _LOOKS_LIKE_A_NUMBER.sub(masked, text)
