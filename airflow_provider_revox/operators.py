@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from pydantic import BaseModel
 
+    from airflow_provider_revox.cancelling import StopRequest
     from airflow_provider_revox.ledger import Ledger, Settlement
     from airflow_provider_revox.models import AssistantRequest, CallRequest, Concurrency
     from airflow_provider_revox.placing import Origin
@@ -54,6 +55,9 @@ class RevoxCreateCallOperator(BaseOperator):
     :param output_model: pydantic model that the structured output must fit; what it dumps is returned.
     :param push_transcript: push the transcript to XCom ``transcript``, cut at 48 kB.
     :param transcript_path: object-storage path for the transcripts, as JSON (template field).
+    :param cancel_on_kill: cancel the order when a person ends the waiting task as failed or skipped; for a deferred
+        task from Airflow 3.3 on.
+    :param cancel_on_timeout: cancel the order when ``timeout`` or ``execution_timeout`` passes.
     :param on_unknown: when it cannot be found out whether a request dialled: ``fail``, or ``redial_if_absent`` (dial again
         once two complete searches found no such order; takes some two minutes).
     :param redial_after: call id or nonce of this task instance's newest entry: allows one more call after it, once.
@@ -112,6 +116,8 @@ class RevoxCreateCallOperator(BaseOperator):
         output_model: type[BaseModel] | None = None,
         push_transcript: bool = False,
         transcript_path: str | None = None,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = False,
         on_unknown: str = "fail",
         redial_after: str | None = None,
         adopt: str | None = None,
@@ -139,6 +145,9 @@ class RevoxCreateCallOperator(BaseOperator):
         self.output_model = output_model
         self.push_transcript = push_transcript
         self.transcript_path = transcript_path
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self._stop: StopRequest | None = None
         self.on_unknown = on_unknown
         self.redial_after = redial_after
         self.adopt = adopt
@@ -181,6 +190,11 @@ class RevoxCreateCallOperator(BaseOperator):
             until = datetime.fromtimestamp(deadline, timezone.utc) if deadline else wait.new_deadline()
             end = wait.read_event(event, known)
             return wait.until_end(context, self, known, until, deferrable=self.deferrable, end=end)
+
+    def on_kill(self) -> None:
+        """Let the waiting loop see whether the call is to be cancelled: Airflow asks to stop for other reasons as well."""
+        if self._stop is not None:
+            self._stop.ask()
 
     # --- what the author gave ----------------------------------------
 
@@ -226,7 +240,7 @@ class RevoxCreateCallOperator(BaseOperator):
         from airflow_provider_revox.waiting import CallWait
 
         timeout = conf.getfloat("sensors", "default_timeout") if self.timeout is None else self.timeout
-        return CallWait(
+        wait = CallWait(
             hook=hook,
             pace=Pace(_seconds(self.poke_interval), _seconds(self.max_poll_interval)),
             timeout=_seconds(timeout),
@@ -235,7 +249,11 @@ class RevoxCreateCallOperator(BaseOperator):
             output_model=self.output_model,
             push_transcript=self.push_transcript,
             transcript_path=self.transcript_path,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_timeout=self.cancel_on_timeout,
         )
+        self._stop = wait.stop
+        return wait
 
 
 def _seconds(value: float | timedelta) -> float:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from pydantic import BaseModel
 
+    from airflow_provider_revox.cancelling import StopRequest
     from airflow_provider_revox.waiting import CallWait
 
 
@@ -45,6 +46,9 @@ class RevoxCallSensor(BaseSensorOperator):
     :param output_model: pydantic model that the structured output must fit; what it dumps is returned.
     :param push_transcript: push the transcript to XCom ``transcript``, cut at 48 kB.
     :param transcript_path: object-storage path for the transcripts, as JSON (template field).
+    :param cancel_on_kill: cancel the order when a person ends the waiting task as failed or skipped; for a deferred
+        task from Airflow 3.3 on.
+    :param cancel_on_timeout: cancel the order when ``timeout`` or ``execution_timeout`` passes.
     :param timeout: seconds; one absolute deadline over deferrals, reschedules and restarts of the triggerer.
     :raises AirflowSensorTimeout: the call had not ended within ``timeout``.
     :raises RevoxCallFailedError: the order ended as errored; RevoxCallCancelledError: it was cancelled.
@@ -69,6 +73,8 @@ class RevoxCallSensor(BaseSensorOperator):
         output_model: type[BaseModel] | None = None,
         push_transcript: bool = False,
         transcript_path: str | None = None,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
@@ -81,6 +87,9 @@ class RevoxCallSensor(BaseSensorOperator):
         self.output_model = output_model
         self.push_transcript = push_transcript
         self.transcript_path = transcript_path
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self._stop: StopRequest | None = None
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002  Airflow's signature
         """Look once: done when the order has ended, however it did."""
@@ -107,6 +116,11 @@ class RevoxCallSensor(BaseSensorOperator):
             wait = self._wait(hook)
             until = datetime.fromtimestamp(deadline, timezone.utc) if deadline else wait.new_deadline()
             return wait.until_end(context, self, known, until, deferrable=True, end=wait.read_event(event, known))
+
+    def on_kill(self) -> None:
+        """Let the waiting loop see whether the call is to be cancelled: Airflow asks to stop for other reasons as well."""
+        if self._stop is not None:
+            self._stop.ask()
 
     def _execute(self, context: Context) -> Any:
         if not isinstance(self.call_id, str) or not self.call_id.strip() or self.call_id == "None":
@@ -146,7 +160,7 @@ class RevoxCallSensor(BaseSensorOperator):
 
         longest = self.max_poll_interval
         longest_seconds = longest.total_seconds() if isinstance(longest, timedelta) else longest
-        return CallWait(
+        wait = CallWait(
             hook=hook,
             pace=Pace(self.poke_interval, longest_seconds),
             timeout=self.timeout,
@@ -155,7 +169,11 @@ class RevoxCallSensor(BaseSensorOperator):
             output_model=self.output_model,
             push_transcript=self.push_transcript,
             transcript_path=self.transcript_path,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_timeout=self.cancel_on_timeout,
         )
+        self._stop = wait.stop
+        return wait
 
 
 def _go_on_later(seconds: float) -> NoReturn:

@@ -24,6 +24,7 @@ class RevoxCallTrigger(BaseTrigger):
     :param poke_interval: seconds; see `airflow_provider_revox.polling.Pace`.
     :param max_poll_interval: seconds.
     :param deadline: POSIX time in seconds after which to stop; None for never.
+    :param cancel_on_kill: cancel the order when a person ends the waiting task as failed or skipped (Airflow ≥ 3.3).
     :param later_arguments: of a later version of this provider; carried along.
     """
 
@@ -34,6 +35,7 @@ class RevoxCallTrigger(BaseTrigger):
         poke_interval: float = 15.0,
         max_poll_interval: float = 600.0,
         deadline: float | None = None,
+        cancel_on_kill: bool = False,
         **later_arguments: Any,
     ) -> None:
         # Only assigns: what is raised here would stop the triggerer for everybody.
@@ -43,6 +45,7 @@ class RevoxCallTrigger(BaseTrigger):
         self.poke_interval = poke_interval
         self.max_poll_interval = max_poll_interval
         self.deadline = deadline
+        self.cancel_on_kill = cancel_on_kill
         self.later_arguments = later_arguments
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -56,6 +59,7 @@ class RevoxCallTrigger(BaseTrigger):
                 "poke_interval": self.poke_interval,
                 "max_poll_interval": self.max_poll_interval,
                 "deadline": self.deadline,
+                "cancel_on_kill": self.cancel_on_kill,
             },
         )
 
@@ -68,3 +72,15 @@ class RevoxCallTrigger(BaseTrigger):
             self.call_id, self.revox_conn_id, self.poke_interval, self.max_poll_interval, self.deadline
         )
         yield TriggerEvent({"call_id": self.call_id, "status": end.status, "reason": end.reason})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Cancel the order if the task was ended as failed or skipped; Airflow asks for other reasons as well."""
+        from airflow_provider_revox.cancelling import cancel_in_triggerer, is_to_be_cancelled, state_in_triggerer
+        from airflow_provider_revox.hooks import RevoxHook
+
+        ti = self.task_instance
+        if not self.cancel_on_kill or ti is None:
+            return
+        state = await state_in_triggerer(ti)
+        if is_to_be_cancelled(self.call_id, state):
+            await cancel_in_triggerer(RevoxHook(self.revox_conn_id), self.call_id, f"its task is {state}")

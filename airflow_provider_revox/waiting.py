@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 
+from airflow_provider_revox.cancelling import StopRequest, cancel_on_worker, is_to_be_cancelled, state_on_worker
 from airflow_provider_revox.exceptions import (
+    RevoxCallCancelledError,
     RevoxCallNotVisibleError,
     RevoxError,
     RevoxInvalidOutputError,
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 TRANSCRIPT_XCOM_BYTES = 48_000
 #: The longest wait: ten years, in seconds.
 _LONGEST = 10 * 365 * 86_400
+_SLEEP_PIECE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class CallWait:
     :param output_model: a pydantic model that the structured output must fit; what it dumps is returned.
     :param push_transcript: push the transcript to XCom ``transcript``, cut at `TRANSCRIPT_XCOM_BYTES`.
     :param transcript_path: object-storage path to which the transcripts of all attempts are written as JSON.
+    :param cancel_on_kill: cancel the order when a person ends the task as failed or skipped.
+    :param cancel_on_timeout: cancel the order when the deadline, or the task's execution_timeout, passes.
     :raises RevoxRequestError: naming the setting, what is wrong and what would be right.
     """
 
@@ -68,7 +73,9 @@ class CallWait:
     output_model: type[BaseModel] | None = None
     push_transcript: bool = False
     transcript_path: str | None = None
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    cancel_on_kill: bool = True
+    cancel_on_timeout: bool = False
+    stop: StopRequest = field(default_factory=StopRequest, repr=False)
 
     def __post_init__(self) -> None:
         check_choice("success_when", self.success_when, SUCCESS_WHEN)
@@ -109,18 +116,25 @@ class CallWait:
         :param end: what the triggerer said, None to begin waiting.
         :param between_looks: waits for seconds on the worker, or raises to go on later.
         """
-        pause = between_looks or self.sleep
-        while True:
-            if end is None:
-                if deferrable:
-                    self.defer(operator, call_id, deadline)
-                end = self.follow(call_id, deadline, pause)
-            try:
-                return self.conclude(context, call_id, end, deadline)
-            except StillPending:
-                end = None
-                if not deferrable:
-                    pause(self.pace.poke_interval)
+
+        def sleep(seconds: float) -> None:
+            self._sleep(context, call_id, seconds)
+
+        try:
+            while True:
+                if end is None:
+                    if deferrable:
+                        self.defer(operator, call_id, deadline)
+                    end = self._follow(call_id, deadline, sleep, between_looks or sleep)
+                try:
+                    return self.conclude(context, call_id, end, deadline)
+                except StillPending:
+                    end = None
+                    if not deferrable:
+                        (between_looks or sleep)(self.pace.poke_interval)
+        except AirflowTaskTimeout:
+            self._timed_out(call_id, "the task's execution_timeout passed")
+            raise
 
     def defer(self, operator: BaseOperator, call_id: str, deadline: datetime) -> NoReturn:
         """Hand the wait to the triggerer; the task goes on in its `execute_complete`."""
@@ -133,6 +147,7 @@ class CallWait:
             poke_interval=self.pace.poke_interval,
             max_poll_interval=self.pace.max_poll_interval,
             deadline=deadline.timestamp(),
+            cancel_on_kill=self.cancel_on_kill,
         )
         # No deferral timeout: it would end the task without the look that finds what the call brought meanwhile.
         operator.defer(
@@ -142,7 +157,32 @@ class CallWait:
         )
         raise AssertionError("unreachable: defer raises")
 
-    def follow(self, call_id: str, deadline: datetime, between_looks: Callable[[float], None]) -> End:
+    def _sleep(self, context: Context, call_id: str, seconds: float) -> None:
+        """Sleep in short pieces, and between them see whether the task is to end."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self.stop.asked:
+                self.stop.asked = False
+                self._stop_asked(context, call_id)
+            time.sleep(min(left, _SLEEP_PIECE_SECONDS))
+
+    def _stop_asked(self, context: Context, call_id: str) -> None:
+        """Cancel the order if its task was ended as failed or skipped; otherwise wait on."""
+        if not self.cancel_on_kill:
+            log.info("Call %s is left alone, as cancel_on_kill is off", call_id)
+            return
+        state = state_on_worker(context["ti"])
+        if is_to_be_cancelled(call_id, state):
+            cancel_on_worker(self.hook, call_id, f"its task is {state}")
+            raise RevoxCallCancelledError(f"The task of call {call_id} was ended as {state} while it waited")
+
+    def _follow(
+        self,
+        call_id: str,
+        deadline: datetime,
+        sleep: Callable[[float], None],
+        between_looks: Callable[[float], None],
+    ) -> End:
         """Look at the order until it ends, the deadline passes, or it cannot be seen for good."""
         from airflow_provider_revox.endpoints import glance_at_call
 
@@ -158,7 +198,7 @@ class CallWait:
                 log.info("Call %s %s", call_id, watch.news)
             if isinstance(step, End):
                 return step
-            (self.sleep if step.reconnect or step.soon else between_looks)(step.seconds)
+            (sleep if step.reconnect or step.soon else between_looks)(step.seconds)
             if step.reconnect:
                 self.hook.close()
 
@@ -194,7 +234,7 @@ class CallWait:
                 log.info("Call %s ended, but cannot be read just now (%s); waiting on", call_id, error)
                 raise StillPending(call_id) from None
             if end.reason == "deadline":
-                raise self._timed_out(call_id, end) from None
+                raise self._deadline_passed(call_id, end) from None
             raise _not_visible(call_id, str(error)) from None
         verdict = judge(order, self.success_when)
         if verdict.outcome is Outcome.PENDING:
@@ -202,7 +242,7 @@ class CallWait:
                 raise StillPending(call_id)
             if end.reason == "not_visible":
                 raise _not_visible(call_id, "it could not be seen while waiting, and has not ended")
-            raise self._timed_out(call_id, end)
+            raise self._deadline_passed(call_id, end)
         log.info("Call ended: %s", verdict.reason)
         context["ti"].xcom_push(key="call", value=summarise(order))
         self._keep_transcripts(context, order)
@@ -214,11 +254,24 @@ class CallWait:
             raise failure
         return self._output(order)
 
-    def _timed_out(self, call_id: str, end: End) -> AirflowSensorTimeout:
+    def _deadline_passed(self, call_id: str, end: End) -> AirflowSensorTimeout:
+        cancelled = self._timed_out(call_id, "the deadline of the wait passed")
+        fate = (
+            "was cancelled."
+            if cancelled
+            else "itself goes on; clear the task to wait for it again, nobody is dialled by that."
+        )
         return AirflowSensorTimeout(
             f"Call {call_id} had not ended {self.timeout:g} s after the wait began (last seen: {end.status or 'never'})."
-            " The call itself goes on; clear the task to wait for it again, nobody is dialled by that."
+            f" The call {fate}"
         )
+
+    def _timed_out(self, call_id: str, because: str) -> bool:
+        """Cancel the order if that was asked for; say whether it was cancelled."""
+        if self.cancel_on_timeout:
+            return cancel_on_worker(self.hook, call_id, because)
+        log.info("Call %s is left alone though %s, as cancel_on_timeout is off", call_id, because)
+        return False
 
     def _output(self, order: CallOrder) -> dict[str, Any] | None:
         output = structured_output(order)

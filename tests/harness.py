@@ -66,6 +66,8 @@ class TaskRun:
     xcoms: dict[str, Any] = field(default_factory=dict)
     run_after: datetime = field(default_factory=lambda: datetime.now(timezone.utc) - timedelta(seconds=5))
     first_reschedule: datetime | None = None
+    #: What Airflow answers when it is asked for the state; "missing" for no row, an exception to raise it.
+    state: Any = "running"
     deferrals: int = 0
     reschedules: int = 0
     events: list[Any] = field(default_factory=list)
@@ -73,6 +75,20 @@ class TaskRun:
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value, allow_nan=False))
+
+    def get_task_states(
+        self,
+        dag_id: str,
+        map_index: int | None = None,
+        task_ids: list[str] | None = None,
+        task_group_id: str | None = None,
+        logical_dates: list[datetime] | None = None,
+        run_ids: list[str] | None = None,
+    ) -> dict[str, Any]:
+        assert (dag_id, map_index, task_ids, run_ids) == (self.dag_id, self.map_index, [self.task_id], [self.run_id])
+        if isinstance(self.state, Exception):
+            raise self.state
+        return {} if self.state == "missing" else {self.run_id: {self.task_id: self.state}}
 
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
         return self.first_reschedule

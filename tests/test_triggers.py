@@ -27,6 +27,7 @@ def test_a_trigger_comes_back_with_arguments_of_a_later_version() -> None:
         "poke_interval": 5.0,
         "max_poll_interval": 50.0,
         "deadline": 1.5e9,
+        "cancel_on_kill": True,
         "colour": "green",
     }
     path, kwargs = RevoxCallTrigger(**stored).serialize()

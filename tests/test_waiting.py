@@ -273,7 +273,14 @@ def test_the_trigger_row_holds_no_secret_and_the_event_three_words(revox: Simula
     task.run(RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1))
     ((path, kwargs),) = task.triggers
     assert path == "airflow_provider_revox.triggers.RevoxCallTrigger"
-    assert sorted(kwargs) == ["call_id", "deadline", "max_poll_interval", "poke_interval", "revox_conn_id"]
+    assert sorted(kwargs) == [
+        "call_id",
+        "cancel_on_kill",
+        "deadline",
+        "max_poll_interval",
+        "poke_interval",
+        "revox_conn_id",
+    ]
     assert revox.api_key not in json.dumps(kwargs)
     assert task.events == [{"call_id": call_id, "status": "completed", "reason": "ended"}]
 

@@ -1,0 +1,115 @@
+"""
+Cancelling the order of a task that a person ended.
+
+Airflow asks tasks and triggers to stop for many reasons: a worker is shut down, a task is cleared, marked successful, taken for
+dead. Only a task that *is* failed or skipped was meant to end with its call; in all other cases somebody, perhaps the next
+try, still waits for the answer. So the state is asked for, and whenever it cannot be told the call is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_revox.exceptions import RevoxError, RevoxNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_revox.hooks import RevoxHook
+
+log = logging.getLogger(__name__)
+
+#: The task states in which the call of the task is cancelled.
+ENDED_BY_A_PERSON = frozenset({"failed", "skipped"})
+
+
+class StopRequest:
+    """What a task's `on_kill` leaves for the loop that waits. A signal handler must not do more than that."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self) -> None:
+        """Ask the loop to look whether the task is to end."""
+        self.asked = True
+
+
+def is_to_be_cancelled(call_id: str, state: str | None) -> bool:
+    """Decide whether a call goes with its task, and say why in the log."""
+    if state in ENDED_BY_A_PERSON:
+        return True
+    log.info("Call %s is left alone, because its task is %s", call_id, state or "not to be found")
+    return False
+
+
+def cancel_on_worker(hook: RevoxHook, call_id: str, because: str) -> bool:
+    """Cancel an order; True when Revox did. Never raises for what Revox answers: the log tells."""
+    return _tell(call_id, because, lambda: hook.cancel_call(call_id))
+
+
+async def cancel_in_triggerer(hook: RevoxHook, call_id: str, because: str) -> bool:
+    """Cancel an order; the async twin of `cancel_on_worker`."""
+    outcome: bool | RevoxError
+    try:
+        outcome = await hook.acancel_call(call_id)
+    except RevoxError as error:
+        outcome = error
+
+    def known() -> bool:
+        if isinstance(outcome, RevoxError):
+            raise outcome
+        return outcome
+
+    return _tell(call_id, because, known)
+
+
+def _tell(call_id: str, because: str, cancel: Callable[[], bool]) -> bool:
+    try:
+        cancelled = cancel()
+    except RevoxNotFoundError:
+        log.warning("Call %s is not cancelled: this Revox deployment cannot cancel; it goes on", call_id)
+        return False
+    except RevoxError as error:
+        log.warning("Call %s is not cancelled: %s", call_id, error)
+        return False
+    if cancelled:
+        log.info("Call %s is cancelled, because %s", call_id, because)
+    else:
+        log.info("Call %s is not cancelled: it had ended", call_id)
+    return cancelled
+
+
+def state_on_worker(ti: Any) -> str | None:
+    """Return the state that Airflow has for a running task instance; None when there is none, or it cannot be told."""
+    try:
+        return _only_state(ti.get_task_states(**_which(ti)))
+    except Exception as error:  # noqa: BLE001  whatever Airflow raises while it stops a task: the call is left alone
+        log.warning("The state of the task cannot be read (%s)", type(error).__name__)
+        return None
+
+
+async def state_in_triggerer(ti: Any) -> str | None:
+    """
+    Return the state that Airflow has for the task instance of a trigger; None when it cannot be told.
+
+    The one place where a class of Airflow's inside is used: triggers have no public way to ask. Airflow's own
+    `ExternalTaskTrigger` asks in the same way.
+    """
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from asgiref.sync import sync_to_async
+
+        return _only_state(await sync_to_async(RuntimeTaskInstance.get_task_states)(**_which(ti)))
+    except Exception as error:  # noqa: BLE001
+        log.warning("The state of the task cannot be read (%s)", type(error).__name__)
+        return None
+
+
+def _which(ti: Any) -> dict[str, Any]:
+    return {"dag_id": ti.dag_id, "map_index": ti.map_index, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
+
+
+def _only_state(states: dict[str, dict[str, Any]]) -> str | None:
+    found = [state for of_run in states.values() for state in of_run.values()]
+    return str(found[0]) if len(found) == 1 and found[0] is not None else None
