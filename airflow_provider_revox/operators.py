@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from airflow_provider_revox.call_task import CallTask
 from airflow_provider_revox.exceptions import RevoxRecordError, RevoxRequestError
 from airflow_provider_revox.hooks import RevoxHook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime, timedelta
 
     from airflow.providers.common.compat.sdk import Context
     from pydantic import BaseModel
 
-    from airflow_provider_revox.cancelling import StopRequest
     from airflow_provider_revox.ledger import Ledger, Settlement
     from airflow_provider_revox.models import AssistantRequest, CallRequest, Concurrency
     from airflow_provider_revox.placing import Origin
-    from airflow_provider_revox.waiting import CallWait
 
 
-class RevoxCreateCallOperator(BaseOperator):
+class RevoxCreateCallOperator(CallTask, BaseOperator):
     """
     Have one person phoned, once, and return the call id, or wait for the end and return the answer.
 
@@ -147,7 +146,6 @@ class RevoxCreateCallOperator(BaseOperator):
         self.transcript_path = transcript_path
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
-        self._stop: StopRequest | None = None
         self.on_unknown = on_unknown
         self.redial_after = redial_after
         self.adopt = adopt
@@ -159,7 +157,7 @@ class RevoxCreateCallOperator(BaseOperator):
         request = self._request()
         settlement = self._settlement()
         with RevoxHook(self.revox_conn_id) as hook:
-            wait = self._wait(hook) if self.wait_for_completion else None
+            wait = self._call_wait(hook) if self.wait_for_completion else None
             client = hook.get_conn()
             placing = Placing(
                 client,
@@ -169,11 +167,18 @@ class RevoxCreateCallOperator(BaseOperator):
                 on_unknown=self.on_unknown,
                 settlement=settlement,
             )
-            call_id = placing.once().call_id
-            context["ti"].xcom_push(key="call_id", value=call_id)
+            placed = placing.once()
+            context["ti"].xcom_push(key="call_id", value=placed.call_id)
             if wait is None:
-                return call_id
-            return wait.until_end(context, self, call_id, wait.new_deadline(), deferrable=self.deferrable)
+                return placed.call_id
+            return wait.until_end(
+                context,
+                self,
+                placed.call_id,
+                wait.new_deadline(),
+                deferrable=self.deferrable,
+                just_placed=placed.how == "placed",
+            )
 
     def execute_complete(
         self, context: Context, event: Any = None, call_id: str | None = None, deadline: float | None = None
@@ -185,16 +190,7 @@ class RevoxCreateCallOperator(BaseOperator):
             raise RevoxRecordError(
                 "This task goes on after a wait, but knows no call of its own. Nobody was dialled; clear it."
             )
-        with RevoxHook(self.revox_conn_id) as hook:
-            wait = self._wait(hook)
-            until = datetime.fromtimestamp(deadline, timezone.utc) if deadline else wait.new_deadline()
-            end = wait.read_event(event, known)
-            return wait.until_end(context, self, known, until, deferrable=self.deferrable, end=end)
-
-    def on_kill(self) -> None:
-        """Let the waiting loop see whether the call is to be cancelled: Airflow asks to stop for other reasons as well."""
-        if self._stop is not None:
-            self._stop.ask()
+        return self._resume(context, event, known, deadline)
 
     # --- what the author gave ----------------------------------------
 
@@ -234,30 +230,6 @@ class RevoxCreateCallOperator(BaseOperator):
         if redial_after and adopt:
             raise RevoxRequestError("redial_after and adopt exclude each other: set the one that is meant")
         return Settlement(redial_after=redial_after, adopt=adopt) if redial_after or adopt else None
-
-    def _wait(self, hook: RevoxHook) -> CallWait:
-        from airflow_provider_revox.polling import Pace
-        from airflow_provider_revox.waiting import CallWait
-
-        timeout = conf.getfloat("sensors", "default_timeout") if self.timeout is None else self.timeout
-        wait = CallWait(
-            hook=hook,
-            pace=Pace(_seconds(self.poke_interval), _seconds(self.max_poll_interval)),
-            timeout=_seconds(timeout),
-            success_when=self.success_when,
-            unsuccessful=self.unsuccessful,
-            output_model=self.output_model,
-            push_transcript=self.push_transcript,
-            transcript_path=self.transcript_path,
-            cancel_on_kill=self.cancel_on_kill,
-            cancel_on_timeout=self.cancel_on_timeout,
-        )
-        self._stop = wait.stop
-        return wait
-
-
-def _seconds(value: float | timedelta) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def _ledger(context: Context) -> Ledger:

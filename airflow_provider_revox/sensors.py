@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
+from airflow_provider_revox.call_task import CallTask
 from airflow_provider_revox.exceptions import RevoxRequestError
 from airflow_provider_revox.hooks import RevoxHook
 
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from pydantic import BaseModel
 
-    from airflow_provider_revox.cancelling import StopRequest
-    from airflow_provider_revox.waiting import CallWait
 
-
-class RevoxCallSensor(BaseSensorOperator):
+class RevoxCallSensor(CallTask, BaseSensorOperator):
     """
     Wait for the end of a call and return its structured output.
 
@@ -89,7 +87,6 @@ class RevoxCallSensor(BaseSensorOperator):
         self.transcript_path = transcript_path
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
-        self._stop: StopRequest | None = None
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002  Airflow's signature
         """Look once: done when the order has ended, however it did."""
@@ -111,22 +108,13 @@ class RevoxCallSensor(BaseSensorOperator):
         self, context: Context, event: Any = None, call_id: str | None = None, deadline: float | None = None
     ) -> Any:
         """Go on when the triggerer says so: read the order, and return or raise by what became of it."""
-        known = call_id or self.call_id
-        with RevoxHook(self.revox_conn_id) as hook:
-            wait = self._wait(hook)
-            until = datetime.fromtimestamp(deadline, timezone.utc) if deadline else wait.new_deadline()
-            return wait.until_end(context, self, known, until, deferrable=True, end=wait.read_event(event, known))
-
-    def on_kill(self) -> None:
-        """Let the waiting loop see whether the call is to be cancelled: Airflow asks to stop for other reasons as well."""
-        if self._stop is not None:
-            self._stop.ask()
+        return self._resume(context, event, call_id or self.call_id, deadline)
 
     def _execute(self, context: Context) -> Any:
         if not isinstance(self.call_id, str) or not self.call_id.strip() or self.call_id == "None":
             raise RevoxRequestError(f"call_id must be the id that Revox gave the order, got {self.call_id!r}")
         with RevoxHook(self.revox_conn_id) as hook:
-            wait = self._wait(hook)
+            wait = self._call_wait(hook)
             deadline = wait.new_deadline(self._began(context))
             between = _go_on_later if self.reschedule else None
             return wait.until_end(
@@ -153,27 +141,6 @@ class RevoxCallSensor(BaseSensorOperator):
             if self.never_fail and not isinstance(error, _reschedule_exception()):
                 raise AirflowSkipException(f"never_fail is set: {error}") from error
             raise
-
-    def _wait(self, hook: RevoxHook) -> CallWait:
-        from airflow_provider_revox.polling import Pace
-        from airflow_provider_revox.waiting import CallWait
-
-        longest = self.max_poll_interval
-        longest_seconds = longest.total_seconds() if isinstance(longest, timedelta) else longest
-        wait = CallWait(
-            hook=hook,
-            pace=Pace(self.poke_interval, longest_seconds),
-            timeout=self.timeout,
-            success_when=self.success_when,
-            unsuccessful=self.unsuccessful,
-            output_model=self.output_model,
-            push_transcript=self.push_transcript,
-            transcript_path=self.transcript_path,
-            cancel_on_kill=self.cancel_on_kill,
-            cancel_on_timeout=self.cancel_on_timeout,
-        )
-        self._stop = wait.stop
-        return wait
 
 
 def _go_on_later(seconds: float) -> NoReturn:

@@ -58,7 +58,7 @@ with DAG(
     doc_md=__doc__,
     default_args={
         # A retry goes on with the call that was placed: it dials nobody a second time.
-        "retries": 2,
+        "retries": 5,
         # The defaults suit people; the simulator's calls last moments, so there the demo looks more often.
         "poke_interval": float(os.environ.get("REVOX_EXAMPLE_POKE_INTERVAL", "15")),
         "max_poll_interval": float(os.environ.get("REVOX_EXAMPLE_MAX_POLL_INTERVAL", "600")),

@@ -13,7 +13,6 @@ import argparse
 import re
 import secrets
 import shutil
-import signal
 import sqlite3
 import sys
 import tempfile
@@ -26,12 +25,11 @@ from zoneinfo import ZoneInfo
 
 import httpx
 from demo_airflow import RUN, Airflow
-from demo_processes import DemoError, Processes
+from demo_processes import DemoError, Interruptions, Processes
 from demo_screen import Row, Screen, person_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
 OUTREACH, ENRICHMENT, FOLLOW_UP = DAGS = [
     "example_revox_outreach",
@@ -92,32 +90,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run the example DAGs in a real Airflow against the simulator.")
     parser.add_argument("--keep", action="store_true", help="leave everything up until Ctrl-C")
     options = parser.parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _quit)
+    interruptions = Interruptions()
     home = Path(tempfile.mkdtemp(prefix="revox-demo-"))
-    screen, processes = Screen(), Processes(home)
+    screen, processes = Screen(), Processes(home, interruptions)
     try:
+        interruptions.let_through()
         return demonstrate(home, screen, processes, keep=options.keep)
     except (DemoError, httpx.HTTPError) as error:
         screen.close()
         screen.say(f"[red]The demo failed:[/] {error}")
         screen.show_logs(getattr(error, "logs", []))
         return 1
-    except KeyboardInterrupt:
-        return 130
     finally:
         # Once begun, the clearing up is finished, however impatient somebody is.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        interruptions.hold()
         screen.waiting("stopping everything")
         processes.stop()
         shutil.rmtree(home, ignore_errors=True)
         screen.close()
         screen.say("stopped, nothing is left behind")
-
-
-def _quit(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def demonstrate(home: Path, screen: Screen, processes: Processes, *, keep: bool) -> int:

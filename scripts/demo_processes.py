@@ -14,6 +14,7 @@ import psutil  # type: ignore[import-untyped]
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+    from types import FrameType
 
 T = TypeVar("T")
 
@@ -35,21 +36,53 @@ class DemoError(Exception):
         self.logs = list(logs)
 
 
-class Processes:
-    """Everything the demo starts."""
+class Interruptions:
+    """Ctrl-C and the signals to stop: each ends the demo by `SystemExit`, but not in the middle of what must be whole."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self) -> None:
+        self._held = True
+        self._arrived: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._arrive)
+
+    def hold(self) -> None:
+        """Let those that arrive from now on wait."""
+        self._held = True
+
+    def let_through(self) -> None:
+        """End the demo if one waits, and at any that arrives from now on."""
+        self._held = False
+        if self._arrived is not None:
+            raise SystemExit(128 + self._arrived)
+
+    def _arrive(self, number: int, _frame: FrameType | None) -> None:
+        self._arrived = number
+        if not self._held:
+            raise SystemExit(128 + number)
+
+
+class Processes:
+    """
+    Everything the demo starts.
+
+    :param home: a directory for their logs.
+    :param interruptions: held while a process starts, lest one is started that nobody knows of.
+    """
+
+    def __init__(self, home: Path, interruptions: Interruptions) -> None:
         self._home = home
+        self._interruptions = interruptions
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def log_of(self, name: str) -> Path:
         """Return the file that a process writes to."""
         return self._home / f"{name}.log"
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start a process; what it writes goes to its log."""
         with self.log_of(name).open("wb") as log:
-            process = subprocess.Popen(
+            self._interruptions.hold()
+            self._running[name] = subprocess.Popen(
                 command,
                 env=environment,
                 cwd=self._home,
@@ -59,8 +92,7 @@ class Processes:
                 # Ctrl-C is for the demo alone, and whatever this process starts can be found by its session.
                 start_new_session=True,
             )
-        self._running[name] = process
-        return process
+            self._interruptions.let_through()
 
     def finish(self, name: str, within_seconds: float) -> None:
         """Wait until a process has done its work. :raises DemoError: when it fails."""

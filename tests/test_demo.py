@@ -15,11 +15,12 @@ DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo.py"
 
 
 def left_over(marker: Path) -> list[str]:
-    """Return the processes that have inherited this directory as their place for temporary files."""
+    """Return the processes that work in this directory, or have inherited it as their place for temporary files."""
     found = []
     for process in psutil.process_iter():
         try:
-            if str(marker) in process.environ().get("TMPDIR", ""):
+            # Of the two, an environment can be overwritten by a process that gives itself a title.
+            if str(marker) in process.cwd() or str(marker) in process.environ().get("TMPDIR", ""):
                 found.append(f"{process.pid} {process.cmdline()}")
         except psutil.Error:
             continue

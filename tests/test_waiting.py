@@ -247,6 +247,14 @@ def test_a_template_that_renders_to_nonsense(revox: Simulator, call_id: Any) -> 
     assert revox.stats()["requests"] == {}
 
 
+def test_a_call_that_has_ended_needs_no_triggerer(revox: Simulator) -> None:
+    call_id = place("+14155550100")
+    revox.advance(3600)
+    task = TaskRun()
+    assert task.run(RevoxCallSensor(task_id="wait", call_id=call_id))["city"]
+    assert task.deferrals == 0
+
+
 def test_one_poke(revox: Simulator) -> None:
     sensor = RevoxCallSensor(task_id="wait", call_id=place("+14155550100"))
     revox.advance(3600)
