@@ -75,7 +75,7 @@ class ClientSettings:
     :param max_connections: requests under way at once; further ones wait their turn in front of the pool.
     :param requests_per_second: upper limit over all requests of one client, None for no limit.
     :param deployment: opening part of the name that every call gets (`airflow_call_key`).
-    :param api_extensions: `auto` (use them where they answer), `on`, or `off` (never ask).
+    :param api_extensions: `auto` (use them where they answer), `on` (the connection test insists on them), `off` (never ask).
     :param tries: how often a request that may be repeated is sent at the most.
     :param backoff_seconds: the first pause between tries; it doubles from try to try, with jitter.
     :param longest_pause_seconds: a `Retry-After` beyond this ends the tries.

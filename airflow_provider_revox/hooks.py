@@ -220,9 +220,15 @@ class RevoxHook(BaseHook):
             return await connection.send(endpoints.search_calls(page, page_size, filters))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Say whether the connection works, by listing one call attempt; dials nobody."""
+        """
+        Say whether the connection works, by listing one call attempt; dials nobody.
+
+        With ``api_extensions=on`` it searches as well: a deployment that cannot is then told here, not after a lost reply.
+        """
         try:
             self.list_calls(page=0, page_size=1)
+            if self.get_conn().settings.api_extensions == "on":
+                self.search_calls(page=0, page_size=1)
         except RevoxAuthenticationError as error:
             return False, f"Revox is there, but does not accept the API key: {error}"
         except RevoxUnreachableError as error:

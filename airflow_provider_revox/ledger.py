@@ -283,6 +283,19 @@ class Ledger:
                 self.store.set(GUARD_KEY, record.newest.nonce)
             self.store.set(RECORD_KEY, record.to_json(), retention=self.forever)
 
+    def replace(self, expected: Record | None, record: Record) -> None:
+        """
+        Keep a record in the place of one that was read or written before.
+
+        :raises RevoxRecordError: when another process wrote meanwhile: then it, and not this one, goes on.
+        """
+        if self.store and self.read() != expected:
+            raise RevoxRecordError(
+                "Another process of this task instance wrote its record meanwhile. Nobody was dialled by this one; clear the"
+                " task to go on with what the other did."
+            )
+        self.write(record)
+
     def settlement(self) -> Settlement | None:
         """
         Return what a person left under the key ``revox_settle``, None when there is nothing or it was used.

@@ -160,12 +160,14 @@ class Placing:
         """Write the intent, post one order, write its id."""
         entry = Entry.intent(self._origin.name, self._number, self._masked, utcnow())
         record = before.followed_by(entry) if before else Record(entry)
+        stored = before
 
         def write_intent() -> None:
-            nonlocal record
+            nonlocal record, stored
             while True:
                 record = record.with_newest(record.newest.about_to_post(utcnow()))
-                self._ledger.write(record)
+                self._ledger.replace(stored, record)
+                stored = record
                 # The write can take long: an attempt never begins on an intent that is out of date.
                 if utcnow() < record.newest.post_before:
                     return
@@ -213,6 +215,10 @@ class Placing:
                 return self._adopt(record, found.orders[0])
             if found.certainly_absent:
                 log.warning("Two complete searches found no order to %s under this task's name; dialling", self._masked)
+                record = record.with_newest(
+                    record.newest.unknown("two complete searches found no such order", utcnow())
+                )
+                self._ledger.write(record)
                 # Once: if this request is lost as well, something is wrong that another one would not mend.
                 return self._dial(record, may_dial_again=False)
         reason = found.doubt or "a search found no such order, which may still show later"

@@ -56,7 +56,7 @@ def get_provider_info() -> dict[str, Any]:
                     "api_extensions": {
                         "label": "API extensions",
                         "schema": {"type": ["string", "null"], "enum": ["auto", "on", "off", None]},
-                        "description": "Cancelling and searching: auto (where they answer), on, or off. Default: auto.",
+                        "description": "Cancel and search: auto (where they answer), on (Test insists), off. Default: auto.",
                     },
                 },
             }

@@ -240,6 +240,19 @@ def test_the_test_button_tells_an_address_where_nobody_is(monkeypatch: pytest.Mo
     assert "cannot be reached" in words
 
 
+def test_the_test_button_insists_on_extensions_that_are_on(
+    revox: Simulator, plain_revox: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for simulator, works in ((revox, True), (plain_revox, False)):
+        connect(monkeypatch, simulator, api_extensions="on")
+        good, words = RevoxHook().test_connection()
+        assert good is works
+        assert simulator.stats()["posts_received"] == 0
+    assert "searching calls" in words
+    connect(monkeypatch, plain_revox)
+    assert RevoxHook().test_connection()[0]
+
+
 def test_the_test_button_tells_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", "revox://")
     good, words = RevoxHook().test_connection()
