@@ -116,6 +116,15 @@ class Entry:
         """Say whether this entry is about a number."""
         return secrets.compare_digest(self.digest, _digest(self.nonce, number))
 
+    @property
+    def posted_at(self) -> datetime:
+        """When the last attempt to post began."""
+        return self.post_before - POST_WITHIN
+
+    def is_as_it_was(self, before: Entry) -> bool:
+        """Say whether no other process posted or found a call since an earlier reading of this entry."""
+        return (self.nonce, self.post_before, self.call_id) == (before.nonce, before.post_before, before.call_id)
+
     def is_called(self, word: str) -> bool:
         """Say whether a word is this entry's call id or nonce."""
         return word in (self.call_id, self.nonce)

@@ -223,7 +223,9 @@ class Placing:
                 return self._dial(record, may_dial_again=False)
         reason = found.doubt or "a search found no such order, which may still show later"
         try:
-            self._ledger.write(record.with_newest(record.newest.unknown(reason, utcnow())))
+            now = self._ledger.read()
+            if now is None or now.newest.is_as_it_was(record.newest):
+                self._ledger.write(record.with_newest(record.newest.unknown(reason, utcnow())))
         except Exception as error:  # noqa: BLE001  the record already says `intent`, which means the same
             log.warning("The unknown outcome could not be recorded: %s", type(error).__name__)
         raise RevoxOutcomeUnknownError(self._how_to_settle(record.newest, reason))
@@ -244,8 +246,9 @@ class Placing:
             found = find_orders(self._client, wanted)
             if not found.certainly_absent:
                 return found
-        if record is not None and (now := self._ledger.read()) is not None and now.newest.post_before > last_post:
-            return Found(doubt="another process posted for this task instance meanwhile")
+        now = self._ledger.read() if record is not None else None
+        if record is not None and now is not None and not now.newest.is_as_it_was(record.newest):
+            return Found(doubt="another process of this task instance was at work meanwhile")
         return Found()
 
     def _how_to_settle(self, entry: Entry, reason: str) -> str:
@@ -254,7 +257,7 @@ class Placing:
             f" the value of the state store key {SETTLE_KEY} of this task instance)"
         )
         return (
-            f"A request to phone {entry.number} was made at {entry.updated_at.isoformat(timespec='seconds')}, and whether it"
+            f"A request to phone {entry.number} was made at {entry.posted_at.isoformat(timespec='seconds')}, and whether it"
             f" dialled is not known: {reason}. This task will not dial again by itself. Look in Revox for a call to this"
             f" number whose metadata {NAME_KEY} is {entry.name!r}, then {settle}, and clear the task."
         )

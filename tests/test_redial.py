@@ -126,6 +126,32 @@ def test_another_process_that_posts_meanwhile_stops_it(simulator: Simulator, cli
     assert simulator.stats()["requests"]["create_call"] == 1
 
 
+def test_another_process_that_finds_the_call_meanwhile_stops_it(
+    simulator: Simulator, client: RevoxClient, clock: Clock
+) -> None:
+    simulator.add_fault("create_call", "reset")
+    store = StateStore()
+
+    def another() -> None:
+        store.set("revox_call", {**store.get("revox_call"), "state": "placed", "call_id": "c1"})
+
+    clock.during_sleep = another
+    with pytest.raises(RevoxOutcomeUnknownError, match="another process"):
+        placing(client, clock, store).once()
+    assert (store.get("revox_call")["state"], store.get("revox_call")["call_id"]) == ("placed", "c1")
+    assert simulator.stats()["requests"]["create_call"] == 1
+
+
+def test_the_time_that_is_told_is_that_of_the_request(simulator: Simulator, client: RevoxClient, clock: Clock) -> None:
+    simulator.add_fault("create_call", "reset")
+    simulator.add_fault("search_calls", "incomplete_search", count=50)
+    store, began = StateStore(), clock.now
+    for _ in range(3):
+        with pytest.raises(RevoxOutcomeUnknownError, match=began.isoformat(timespec="seconds").replace("+", r"\+")):
+            placing(client, clock, store).once()
+        clock.now += timedelta(hours=1)
+
+
 def test_a_later_try_without_a_store_waits_and_dials(simulator: Simulator, client: RevoxClient, clock: Clock) -> None:
     placed = placing(client, clock, None, origin=Origin(NAME, first_try=False)).once()
     assert placed.how == "placed"
