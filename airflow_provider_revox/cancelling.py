@@ -8,6 +8,7 @@ try, still waits for the answer. So the state is asked for, and whenever it cann
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from airflow_provider_revox.hooks import RevoxHook
 
 log = logging.getLogger(__name__)
+
+#: As long as Airflow's own default for `on_kill` of a trigger.
+CANCEL_WITHIN_SECONDS = 30.0
+
+#: Keeps the event loop from forgetting what is under way.
+_under_way: set[asyncio.Task[None]] = set()
 
 #: The task states in which the call of the task is cancelled.
 ENDED_BY_A_PERSON = frozenset({"failed", "skipped"})
@@ -46,6 +53,33 @@ def is_to_be_cancelled(call_id: str, state: str | None) -> bool:
 def cancel_on_worker(hook: RevoxHook, call_id: str, because: str) -> bool:
     """Cancel an order; True when Revox did. Never raises for what Revox answers: the log tells."""
     return _tell(call_id, because, lambda: hook.cancel_call(call_id))
+
+
+async def cancel_if_ended(conn_id: str, call_id: str, ti: Any) -> None:
+    """
+    Cancel the order of a trigger whose task was ended as failed or skipped.
+
+    The work goes on when the caller is cancelled: Airflow 3.3 cancels a trigger again each time it synchronises, and so
+    cuts off its `on_kill` while the first question for a task's state takes seconds in a fresh triggerer.
+    """
+    work = asyncio.get_running_loop().create_task(_cancel_if_ended(conn_id, call_id, ti))
+    _under_way.add(work)
+    work.add_done_callback(_under_way.discard)
+    await asyncio.shield(work)
+
+
+async def _cancel_if_ended(conn_id: str, call_id: str, ti: Any) -> None:
+    from airflow_provider_revox.hooks import RevoxHook
+
+    async def decide() -> None:
+        state = await state_in_triggerer(ti)
+        if is_to_be_cancelled(call_id, state):
+            await cancel_in_triggerer(RevoxHook(conn_id), call_id, f"its task is {state}")
+
+    try:
+        await asyncio.wait_for(decide(), CANCEL_WITHIN_SECONDS)
+    except asyncio.TimeoutError:
+        log.warning("Call %s may not be cancelled: that took over %s s", call_id, CANCEL_WITHIN_SECONDS)
 
 
 async def cancel_in_triggerer(hook: RevoxHook, call_id: str, because: str) -> bool:

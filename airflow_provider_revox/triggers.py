@@ -75,12 +75,7 @@ class RevoxCallTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the order if the task was ended as failed or skipped; Airflow asks for other reasons as well."""
-        from airflow_provider_revox.cancelling import cancel_in_triggerer, is_to_be_cancelled, state_in_triggerer
-        from airflow_provider_revox.hooks import RevoxHook
+        from airflow_provider_revox.cancelling import cancel_if_ended
 
-        ti = self.task_instance
-        if not self.cancel_on_kill or ti is None:
-            return
-        state = await state_in_triggerer(ti)
-        if is_to_be_cancelled(self.call_id, state):
-            await cancel_in_triggerer(RevoxHook(self.revox_conn_id), self.call_id, f"its task is {state}")
+        if self.cancel_on_kill and self.task_instance is not None:
+            await cancel_if_ended(self.revox_conn_id, self.call_id, self.task_instance)

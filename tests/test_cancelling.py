@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
+from airflow_provider_revox import cancelling
 from airflow_provider_revox.exceptions import RevoxCallCancelledError
 from airflow_provider_revox.hooks import RevoxHook
 from airflow_provider_revox.operators import RevoxCreateCallOperator
@@ -171,6 +173,44 @@ async def test_the_trigger_does_not_cancel_without_a_task_or_when_switched_off(
     await trigger(call_id, cancel_on_kill=False).on_kill()
     await trigger(call_id, task=False).on_kill()
     assert revox.stats()["cancels"] == 0
+
+
+async def test_a_kill_that_is_cut_off_is_finished(
+    revox: Simulator, airflow_says: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Airflow 3.3 does when it synchronises again while the first question for a state takes its time."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    call_id = place()
+    asked, answer = threading.Event(), threading.Event()
+
+    def slowly(**which: Any) -> Any:
+        asked.set()
+        assert answer.wait(10)
+        return TaskRun(state="failed").get_task_states(**which)
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", slowly)
+    kill = asyncio.ensure_future(trigger(call_id).on_kill())
+    while not asked.is_set():
+        await asyncio.sleep(0.01)
+    kill.cancel()
+    await asyncio.gather(kill, return_exceptions=True)
+    assert kill.cancelled()
+    answer.set()
+    while cancelling._under_way:
+        await asyncio.sleep(0.01)
+    assert revox.orders()[0]["status"] == "cancelled"
+
+
+async def test_a_kill_that_takes_too_long_is_given_up(
+    revox: Simulator, airflow_says: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    call_id = place()
+    airflow_says("failed")
+    monkeypatch.setattr(cancelling, "CANCEL_WITHIN_SECONDS", 0.3)
+    revox.add_fault("cancel_call", "hold")
+    await trigger(call_id).on_kill()
+    assert "may not be cancelled" in caplog.text
 
 
 @pytest.mark.parametrize(
