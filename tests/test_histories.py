@@ -283,7 +283,7 @@ def test_random_histories(simulators: dict[bool, Simulator], monkeypatch: pytest
 
 
 def test_a_worker_that_stalls_before_its_intent_does_not_dial_after_another(simulators: dict[bool, Simulator]) -> None:
-    """Found by the histories: both had read "no record"; the second look, right before the write, stops the first."""
+    """Both had read "no record"; the second look, right before the write, stops the first."""
     simulator = simulators[True]
     simulator.reset()
     shared = StateStore()
