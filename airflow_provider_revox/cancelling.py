@@ -135,7 +135,7 @@ async def state_in_triggerer(ti: Any) -> str | None:
         from asgiref.sync import sync_to_async
 
         return _only_state(await sync_to_async(RuntimeTaskInstance.get_task_states)(**_which(ti)))
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  as on the worker: what cannot be told leaves the call alone
         log.warning("The state of the task cannot be read (%s)", type(error).__name__)
         return None
 

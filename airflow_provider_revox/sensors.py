@@ -137,7 +137,8 @@ class RevoxCallSensor(CallTask, BaseSensorOperator):
         except AirflowSkipException:
             raise
         except Exception as error:
-            # As in Airflow's own sensors. Going on later is an exception as well.
+            # never_fail skips on every failure, as in Airflow's own sensors; all else is raised again as it is. Going on
+            # later is an exception as well.
             if self.never_fail and not isinstance(error, _reschedule_exception()):
                 raise AirflowSkipException(f"never_fail is set: {error}") from error
             raise
