@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_revox.exceptions import RevoxError, RevoxNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow_provider_revox.hooks import RevoxHook
 
 log = logging.getLogger(__name__)
@@ -52,7 +50,12 @@ def is_to_be_cancelled(call_id: str, state: str | None) -> bool:
 
 def cancel_on_worker(hook: RevoxHook, call_id: str, because: str) -> bool:
     """Cancel an order; True when Revox did. Never raises for what Revox answers: the log tells."""
-    return _tell(call_id, because, lambda: hook.cancel_call(call_id))
+    outcome: bool | RevoxError
+    try:
+        outcome = hook.cancel_call(call_id)
+    except RevoxError as error:
+        outcome = error
+    return _tell(call_id, because, outcome)
 
 
 async def cancel_if_ended(conn_id: str, call_id: str, ti: Any) -> None:
@@ -89,29 +92,19 @@ async def cancel_in_triggerer(hook: RevoxHook, call_id: str, because: str) -> bo
         outcome = await hook.acancel_call(call_id)
     except RevoxError as error:
         outcome = error
-
-    def known() -> bool:
-        if isinstance(outcome, RevoxError):
-            raise outcome
-        return outcome
-
-    return _tell(call_id, because, known)
+    return _tell(call_id, because, outcome)
 
 
-def _tell(call_id: str, because: str, cancel: Callable[[], bool]) -> bool:
-    try:
-        cancelled = cancel()
-    except RevoxNotFoundError:
+def _tell(call_id: str, because: str, outcome: bool | RevoxError) -> bool:
+    if isinstance(outcome, RevoxNotFoundError):
         log.warning("Call %s is not cancelled: this Revox deployment cannot cancel; it goes on", call_id)
-        return False
-    except RevoxError as error:
-        log.warning("Call %s is not cancelled: %s", call_id, error)
-        return False
-    if cancelled:
+    elif isinstance(outcome, RevoxError):
+        log.warning("Call %s is not cancelled: %s", call_id, outcome)
+    elif outcome:
         log.info("Call %s is cancelled, because %s", call_id, because)
     else:
         log.info("Call %s is not cancelled: it had ended", call_id)
-    return cancelled
+    return outcome is True
 
 
 def state_on_worker(ti: Any) -> str | None:

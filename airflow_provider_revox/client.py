@@ -76,6 +76,7 @@ class ClientSettings:
     :param requests_per_second: upper limit over all requests of one client, None for no limit.
     :param deployment: opening part of the name that every call gets (`airflow_call_key`).
     :param api_extensions: `auto` (use them where they answer), `on` (the connection test insists on them), `off` (never ask).
+    :param call_url: where people see a call in their browser, with `{call_id}` in it; empty when not known.
     :param tries: how often a request that may be repeated is sent at the most.
     :param backoff_seconds: the first pause between tries; it doubles from try to try, with jitter.
     :param longest_pause_seconds: a `Retry-After` beyond this ends the tries.
@@ -88,6 +89,7 @@ class ClientSettings:
     requests_per_second: float | None = None
     deployment: str = ""
     api_extensions: str = "auto"
+    call_url: str = ""
     tries: int = 5
     backoff_seconds: float = 0.5
     longest_pause_seconds: float = 60.0

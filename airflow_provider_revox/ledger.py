@@ -16,17 +16,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import secrets
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, Protocol
 
-from airflow_provider_revox.exceptions import RevoxRecordError
+from pydantic import AwareDatetime, TypeAdapter
 
-log = logging.getLogger(__name__)
+from airflow_provider_revox.exceptions import RevoxRecordError
 
 RECORD_KEY = "revox_call"
 SETTLE_KEY = "revox_settle"
@@ -82,6 +81,7 @@ class Entry:
     :param number: masked, for people.
     :param digest: of the full number, salted with the nonce.
     :param post_before: no attempt to post begins after this time.
+    :param clear_number: how often the run had been cleared by then.
     :param call_id: known when placed.
     :param reason: why it is refused or unknown.
     """
@@ -91,14 +91,20 @@ class Entry:
     name: str
     number: str
     digest: str
-    post_before: datetime
-    created_at: datetime
-    updated_at: datetime
+    post_before: AwareDatetime
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    clear_number: int = 0
     call_id: str | None = None
     reason: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.state is State.PLACED and not self.call_id:
+            msg = "placed without call_id"
+            raise ValueError(msg)
+
     @classmethod
-    def intent(cls, name: CallName, number: str, masked: str, now: datetime) -> Entry:
+    def intent(cls, name: CallName, number: str, masked: str, now: datetime, clear_number: int = 0) -> Entry:
         """Return a new intent to dial a number, with a nonce of its own."""
         nonce = secrets.token_hex(8)
         return cls(
@@ -110,6 +116,7 @@ class Entry:
             post_before=now + POST_WITHIN,
             created_at=now,
             updated_at=now,
+            clear_number=clear_number,
         )
 
     def is_for(self, number: str) -> bool:
@@ -120,10 +127,6 @@ class Entry:
     def posted_at(self) -> datetime:
         """When the last attempt to post began."""
         return self.post_before - POST_WITHIN
-
-    def is_as_it_was(self, before: Entry) -> bool:
-        """Say whether no other process posted or found a call since an earlier reading of this entry."""
-        return (self.nonce, self.post_before, self.call_id) == (before.nonce, before.post_before, before.call_id)
 
     def is_called(self, word: str) -> bool:
         """Say whether a word is this entry's call id or nonce."""
@@ -153,13 +156,13 @@ class Record:
     newest: Entry
     earlier: tuple[Entry, ...] = ()
 
-    def with_newest(self, entry: Entry) -> Record:
-        """Return the record with another state of its newest entry."""
-        return replace(self, newest=entry)
-
-    def followed_by(self, entry: Entry) -> Record:
-        """Return the record with one more entry on top."""
-        return Record(entry, (self.newest, *self.earlier))
+    @classmethod
+    def of(cls, entry: Entry, before: Record | None) -> Record:
+        """Return a record with another state of its newest entry, or one more entry on top."""
+        if before is None:
+            return cls(entry)
+        is_newest = entry.nonce == before.newest.nonce
+        return cls(entry, before.earlier if is_newest else (before.newest, *before.earlier))
 
     @property
     def dialled_nobody(self) -> bool:
@@ -167,12 +170,11 @@ class Record:
         return all(entry.state is State.REFUSED for entry in (self.newest, *self.earlier))
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is stored."""
-        return {
-            "version": 1,
-            **_entry_to_json(self.newest),
-            "earlier": [_entry_to_json(entry) for entry in self.earlier],
-        }
+        """Return what is stored: the newest entry's fields, and under ``earlier`` those of the others."""
+        newest, *earlier = (
+            _ENTRY.dump_python(entry, mode="json", exclude_none=True) for entry in (self.newest, *self.earlier)
+        )
+        return {"version": 1, **newest, "earlier": earlier}
 
     @classmethod
     def from_json(cls, value: object) -> Record:
@@ -183,42 +185,22 @@ class Record:
         """
         try:
             stored = dict(value)  # type: ignore[call-overload]
-            return cls(_entry_from_json(stored), tuple(_entry_from_json(entry) for entry in stored["earlier"]))
+            newest, *earlier = (_ENTRY.validate_python(entry) for entry in (stored, *stored["earlier"]))
         except (KeyError, TypeError, ValueError) as error:
+            # What it holds is left out: pydantic would repeat it.
             raise RevoxRecordError(
-                f"The record of this task's calls (state store key {RECORD_KEY}) cannot be read ({error!r}), so it is not known"
-                " whom it dialled. Nobody was dialled now. Mend the record, or delete it if you are sure that nobody was called."
+                f"The record of this task's calls (state store key {RECORD_KEY}) cannot be read ({type(error).__name__}), so it"
+                " is not known whom it dialled. Nobody was dialled now. Mend the record, or delete it if you are sure that"
+                " nobody was called."
             ) from None
+        return cls(newest, tuple(earlier))
 
 
 def _digest(nonce: str, number: str) -> str:
     return hashlib.sha256(f"{nonce}:{number}".encode()).hexdigest()[:32]
 
 
-def _entry_to_json(entry: Entry) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        if isinstance(value, datetime):
-            return value.isoformat()
-        return value.value if isinstance(value, State) else value
-
-    return {name: plain(value) for name, value in asdict(entry).items() if value is not None}
-
-
-def _entry_from_json(value: Mapping[str, Any]) -> Entry:
-    entry = Entry(
-        state=State(value["state"]),
-        nonce=str(value["nonce"]),
-        name=str(value["name"]),
-        number=str(value["number"]),
-        digest=str(value["digest"]),
-        call_id=value.get("call_id"),
-        reason=value.get("reason"),
-        **{name: datetime.fromisoformat(value[name]) for name in ("post_before", "created_at", "updated_at")},
-    )
-    if entry.state is State.PLACED and not entry.call_id:
-        msg = "placed without call_id"
-        raise ValueError(msg)
-    return entry
+_ENTRY = TypeAdapter(Entry)
 
 
 # --- what a person decided ----------------------------------------
@@ -271,7 +253,8 @@ class Ledger:
     forever: Any = None
     wiped_on_success: bool = False
     has_backend: bool = False
-    _settlement: dict[str, Any] = field(default_factory=dict)
+    #: The record as this process last read or wrote it.
+    record: Record | None = field(default=None, init=False)
 
     @property
     def durable(self) -> bool:
@@ -280,30 +263,44 @@ class Ledger:
 
     def read(self) -> Record | None:
         """Return the record, None when there is none. :raises RevoxRecordError: when it cannot be read."""
-        value = self.store.get(RECORD_KEY, _NOTHING) if self.store else _NOTHING
-        # A backend that lost the value gives None, which is not the same as a key that was never written.
-        return None if value == _NOTHING else Record.from_json(value)
+        self.record = self._stored()
+        return self.record
 
-    def write(self, record: Record) -> None:
-        """Keep the record. What the store raises goes up: a task instance that was replaced must not go on."""
+    def is_untouched(self) -> bool:
+        """Say whether no other process wrote since this one last read or wrote."""
+        return self.store is None or self._stored() == self.record
+
+    def put(self, entry: Entry) -> None:
+        """
+        Keep an entry: in the place of the newest if it is the same one, else on top.
+
+        What the store raises goes up: a task instance that was replaced must not go on.
+        """
+        record = Record.of(entry, self.record)
         if self.store:
             if self.has_backend:
                 # A backend keeps the value before Airflow checks whether this task instance was replaced.
-                self.store.set(GUARD_KEY, record.newest.nonce)
+                self.store.set(GUARD_KEY, entry.nonce)
             self.store.set(RECORD_KEY, record.to_json(), retention=self.forever)
+        self.record = record
 
-    def replace(self, expected: Record | None, record: Record) -> None:
+    def put_if_untouched(self, entry: Entry) -> None:
         """
-        Keep a record in the place of one that was read or written before.
+        Keep an entry as `put` does, unless another process wrote since this one last read or wrote.
 
-        :raises RevoxRecordError: when another process wrote meanwhile: then it, and not this one, goes on.
+        :raises RevoxRecordError: when one did: then it, and not this one, goes on.
         """
-        if self.store and self.read() != expected:
+        if not self.is_untouched():
             raise RevoxRecordError(
                 "Another process of this task instance wrote its record meanwhile. Nobody was dialled by this one; clear the"
                 " task to go on with what the other did."
             )
-        self.write(record)
+        self.put(entry)
+
+    def _stored(self) -> Record | None:
+        value = self.store.get(RECORD_KEY, _NOTHING) if self.store else _NOTHING
+        # A backend that lost the value gives None, which is not the same as a key that was never written.
+        return None if value == _NOTHING else Record.from_json(value)
 
     def settlement(self) -> Settlement | None:
         """
@@ -313,28 +310,27 @@ class Ledger:
         """
         value = self.store.get(SETTLE_KEY, None) if self.store else None
         if isinstance(value, str):
-            try:
+            with suppress(ValueError):
                 value = json.loads(value)
-            except ValueError:
-                value = {"unreadable": value}
-        if not value or (isinstance(value, Mapping) and value.get("used_at")):
+        if not value:
             return None
-        names = ("redial_after", "adopt")
-        if isinstance(value, Mapping) and len(value) == 1 and isinstance(word := next(iter(value.values())), str):
-            name = next(iter(value))
-            if name in names and word:
-                self._settlement = dict(value)
-                return Settlement(**{name: word}, stored=True)
+        match value:
+            case {"used_at": str()}:
+                return None
+            case {"redial_after": str(word), **others} if word and not others:
+                return Settlement(redial_after=word, stored=True)
+            case {"adopt": str(word), **others} if word and not others:
+                return Settlement(adopt=word, stored=True)
         raise RevoxRecordError(
             f'State store key {SETTLE_KEY} must be {{"redial_after": "<call id or nonce>"}} or {{"adopt": "<call id>"}}.'
             " Nobody was dialled."
         )
 
-    def mark_settlement_used(self, now: datetime) -> None:
-        """Note that what stood under ``revox_settle`` was acted on, so that it is not again."""
-        if self.store and self._settlement:
-            self.store.set(SETTLE_KEY, {**self._settlement, "used_at": now.isoformat()}, retention=self.forever)
-            self._settlement = {}
+    def mark_used(self, word: Settlement, now: datetime) -> None:
+        """Note that a settlement was acted on, so that what stands under ``revox_settle`` is not again."""
+        if self.store and word.stored:
+            said = {"redial_after": word.redial_after} if word.redial_after else {"adopt": word.adopt}
+            self.store.set(SETTLE_KEY, {**said, "used_at": now.isoformat()}, retention=self.forever)
 
 
 def utcnow() -> datetime:

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow_provider_revox.call_task import CallTask
 from airflow_provider_revox.exceptions import RevoxRecordError, RevoxRequestError
 from airflow_provider_revox.hooks import RevoxHook
+from airflow_provider_revox.links import RevoxCallLink, RevoxRecordingLink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
     from airflow_provider_revox.ledger import Ledger, Settlement
     from airflow_provider_revox.models import AssistantRequest, CallRequest, Concurrency
     from airflow_provider_revox.placing import Origin
+
+
+#: Parameters that make up the request to Revox.
+_REQUEST_FIELDS = (
+    "phone_number",
+    "assistant",
+    "assistant_id",
+    "concurrency",
+    "force_now",
+    "from_phone_number",
+    "metadata",
+    "prompt_variables",
+    "scheduled_at",
+    "extra_body",
+)
 
 
 class RevoxCreateCallOperator(CallTask, BaseOperator):
@@ -67,29 +83,12 @@ class RevoxCreateCallOperator(CallTask, BaseOperator):
     :raises AirflowSensorTimeout: the call had not ended within ``timeout``.
     """
 
-    template_fields: Sequence[str] = (
-        "phone_number",
-        "assistant",
-        "assistant_id",
-        "concurrency",
-        "force_now",
-        "from_phone_number",
-        "metadata",
-        "prompt_variables",
-        "scheduled_at",
-        "extra_body",
-        "revox_conn_id",
-        "transcript_path",
-        "redial_after",
-        "adopt",
+    template_fields: Sequence[str] = (*_REQUEST_FIELDS, "revox_conn_id", "transcript_path", "redial_after", "adopt")
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("assistant", "metadata", "prompt_variables", "extra_body"), "json"
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "assistant": "json",
-        "metadata": "json",
-        "prompt_variables": "json",
-        "extra_body": "json",
-    }
     ui_color = "#e8f0fe"
+    operator_extra_links = (RevoxCallLink(), RevoxRecordingLink())
 
     def __init__(
         self,
@@ -198,18 +197,7 @@ class RevoxCreateCallOperator(CallTask, BaseOperator):
         from airflow_provider_revox.endpoints import read_request
         from airflow_provider_revox.searching import NAME_KEY
 
-        given = {
-            "phone_number": self.phone_number,
-            "assistant": self.assistant,
-            "assistant_id": self.assistant_id,
-            "concurrency": self.concurrency,
-            "force_now": self.force_now,
-            "from_phone_number": self.from_phone_number,
-            "metadata": self.metadata,
-            "prompt_variables": self.prompt_variables,
-            "scheduled_at": self.scheduled_at,
-            "extra_body": self.extra_body,
-        }
+        given = {name: getattr(self, name) for name in _REQUEST_FIELDS}
         request = read_request({name: value for name, value in given.items() if value is not None})
         if NAME_KEY in (request.metadata or {}):
             raise RevoxRequestError(f"metadata.{NAME_KEY}: this key is set by the operator; use another name")
@@ -254,7 +242,7 @@ def _origin(context: Context, deployment: str) -> Origin:
     return Origin(
         name=CallName(deployment, ti.dag_id, ti.run_id, ti.task_id, map_index),
         first_try=ti.try_number <= 1,
-        run_cleared=bool(getattr(run, "clear_number", 0)),
+        clear_number=getattr(run, "clear_number", None) or 0,
         mapped=map_index >= 0,
         since=run.run_after,
     )

@@ -27,7 +27,7 @@ from airflow_provider_revox.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_revox.models import CallGlance
+    from airflow_provider_revox.models import AttemptGlance, CallGlance
 
 #: How long before a known time the looking begins: clocks differ, and services start early.
 MARGIN_SECONDS = 5.0
@@ -40,6 +40,7 @@ _LONGEST_DELAY_SECONDS = 10 * 365 * 86_400
 _JITTER = 0.1
 _NOT_BEGUN = frozenset({"initializing", "queued_for_calling", "scheduled"})
 _LIVE_ATTEMPT = frozenset({"ringing", "ongoing"})
+_ENDED_ATTEMPT = frozenset({"completed", "error"})
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,13 @@ def next_look(seen: CallGlance, now: datetime, pace: Pace, *, unchanged: int, ji
 def _next_attempt_at(seen: CallGlance) -> datetime | None:
     """Return when the next attempt can begin at the earliest, None where nothing tells."""
     attempt, config = seen.last_call_attempt, seen.call_retry_config
-    if attempt is None or config is None or not isinstance(attempt.ended_at, datetime):
+    if attempt is None or not isinstance(attempt.ended_at, datetime):
         return None
+    if isinstance(seen.scheduled_at, datetime) and seen.scheduled_at > attempt.ended_at:
+        return seen.scheduled_at
     delays = [
         min(window.retry_delay_seconds, _LONGEST_DELAY_SECONDS)
-        for window in config.calling_windows or ()
+        for window in (config and config.calling_windows) or ()
         if isinstance(window.retry_delay_seconds, int | float) and math.isfinite(window.retry_delay_seconds)
     ]
     return attempt.ended_at + timedelta(seconds=min(delays)) if delays else None
@@ -204,9 +207,25 @@ def _what_is_compared(seen: CallGlance) -> tuple[object, ...]:
 
 
 def _describe(seen: CallGlance) -> str:
+    """Tell a person on duty how far the order has come."""
     attempt = seen.last_call_attempt
     if attempt is None:
-        planned = f", scheduled for {seen.scheduled_at}" if seen.scheduled_at else ""
+        planned = f", the first attempt at {_shown(seen.scheduled_at)} at the earliest" if seen.scheduled_at else ""
         return f"is {seen.status}{planned}"
+    which = f"is {seen.status}: attempt {seen.calls_count or '?'}"
+    if str(attempt.status) not in _ENDED_ATTEMPT:
+        return f"{which} is {attempt.status}"
     why = ", ".join(str(part) for part in (attempt.dial_error, attempt.result) if part)
-    return f"is {seen.status}: attempt {seen.calls_count or '?'} is {attempt.status}{f' ({why})' if why else ''}"
+    again = _next_attempt_at(seen) if _may_be_tried_again(seen, attempt) else None
+    then = f"; next attempt at {_shown(again)} at the earliest" if again else ""
+    return f"{which} ended{f' ({why})' if why else ''}{then}"
+
+
+def _may_be_tried_again(seen: CallGlance, attempt: AttemptGlance) -> bool:
+    most = seen.call_retry_config.max_retry_attempts if seen.call_retry_config else None
+    used_up = most is not None and seen.calls_count is not None and seen.calls_count >= most
+    return not (seen.is_terminal or used_up or attempt.result == "human")
+
+
+def _shown(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")

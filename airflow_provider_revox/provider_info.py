@@ -19,6 +19,10 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": integration, "python-modules": ["airflow_provider_revox.operators"]}],
         "sensors": [{"integration-name": integration, "python-modules": ["airflow_provider_revox.sensors"]}],
         "triggers": [{"integration-name": integration, "python-modules": ["airflow_provider_revox.triggers"]}],
+        "extra-links": [
+            "airflow_provider_revox.links.RevoxCallLink",
+            "airflow_provider_revox.links.RevoxRecordingLink",
+        ],
         "connection-types": [
             {
                 "connection-type": "revox",
@@ -57,6 +61,11 @@ def get_provider_info() -> dict[str, Any]:
                         "label": "API extensions",
                         "schema": {"type": ["string", "null"], "enum": ["auto", "on", "off", None]},
                         "description": "Cancel and search: auto (where they answer), on (Test insists), off. Default: auto.",
+                    },
+                    "call_url": {
+                        "label": "Address of a call",
+                        "schema": {"type": ["string", "null"]},
+                        "description": "Where people see a call, with {call_id} in it: the link on a task. Default: no link.",
                     },
                 },
             }

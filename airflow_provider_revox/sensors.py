@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_revox.call_task import CallTask
 from airflow_provider_revox.exceptions import RevoxRequestError
 from airflow_provider_revox.hooks import RevoxHook
+from airflow_provider_revox.links import RevoxCallLink, RevoxRecordingLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ class RevoxCallSensor(CallTask, BaseSensorOperator):
 
     template_fields: Sequence[str] = ("call_id", "revox_conn_id", "transcript_path")
     ui_color = "#e6f4ea"
+    operator_extra_links = (RevoxCallLink(), RevoxRecordingLink())
 
     def __init__(
         self,

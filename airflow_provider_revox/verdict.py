@@ -188,27 +188,25 @@ def summarise(order: CallOrder) -> dict[str, Any]:
     """
     Return the small record of an order that goes to XCom: an allow-list, without prompt, transcript, number or secrets.
 
-    Keys: id, status, attempts, result, dial_error, end_reason, ended_by, created_at, scheduled_at, started_at, answered_at,
-    ended_at (ISO 8601), duration_seconds (talking, of the latest attempt), recording_url, metadata.
+    Keys: id, status, attempts, created_at, scheduled_at, metadata; of the latest attempt: result, dial_error, end_reason,
+    ended_by, started_at, answered_at, ended_at (all times in ISO 8601), duration_seconds (of talking), recording_url.
     """
     attempt = order.latest_attempt
     return {
         "id": order.id,
         "status": _plain(order.status),
         "attempts": order.calls_count or 0,
-        "result": _plain(getattr(attempt, "result", None)),
-        "dial_error": _plain(getattr(attempt, "dial_error", None)),
-        "end_reason": _plain(getattr(attempt, "end_reason", None)),
-        "ended_by": _plain(getattr(attempt, "ended_by", None)),
         "created_at": _plain(order.created_at),
         "scheduled_at": _plain(order.scheduled_at),
-        "started_at": _plain(getattr(attempt, "started_at", None)),
-        "answered_at": _plain(getattr(attempt, "answered_at", None)),
-        "ended_at": _plain(getattr(attempt, "ended_at", None)),
+        **{name: _plain(getattr(attempt, name, None)) for name in _TOLD_OF_ATTEMPT},
         "duration_seconds": _talked_seconds(attempt),
-        "recording_url": _plain(getattr(attempt, "recording_url", None)),
         "metadata": dict(order.metadata) if isinstance(order.metadata, Mapping) else {},
     }
+
+
+_TOLD_OF_ATTEMPT = (
+    "result", "dial_error", "end_reason", "ended_by", "started_at", "answered_at", "ended_at", "recording_url",
+)  # fmt: skip
 
 
 def _plain(value: Any) -> str | None:

@@ -35,13 +35,22 @@ dag = importlib.import_module(name).dag
 for conf in confs:
     with Simulator(speed=600, seed=7, start_at=tomorrow.replace(hour=9, minute=0)) as simulator:
         os.environ["AIRFLOW_CONN_REVOX_DEFAULT"] = json.dumps(
-            {"conn_type": "revox", "host": simulator.base_url, "password": simulator.api_key}
+            {
+                "conn_type": "revox",
+                "host": simulator.base_url,
+                "password": simulator.api_key,
+                "extra": {"call_url": "https://app.example.com/calls/{call_id}"},
+            }
         )
         run = dag.test(run_conf=conf)
         tasks = {
             f"{ti.task_id}[{ti.map_index}]" if ti.map_index >= 0 else ti.task_id: {
                 "state": ti.state,
                 "value": ti.xcom_pull(ti.task_id, map_indexes=ti.map_index),
+                "links": [
+                    ti.xcom_pull(ti.task_id, map_indexes=ti.map_index, key=f"_link_{link}")
+                    for link in ("RevoxCallLink", "RevoxRecordingLink")
+                ],
             }
             for ti in run.get_task_instances()
         }
@@ -141,6 +150,12 @@ def test_outreach_reports_who_said_what(airflow: dict[str, str]) -> None:
         assert 0 <= answer["satisfaction"] <= 10
         assert answer["would_order_again"] in (True, False)
     assert_one_order_each(run, people=5)
+    for index in range(5):
+        dialled, waited = run["tasks"][f"dial[{index}]"], run["tasks"][f"wait_for_end[{index}]"]
+        page = f"https://app.example.com/calls/{dialled['value']}"
+        assert dialled["links"] == [page, ""]
+        assert waited["links"][0] == page
+        assert waited["links"][1].endswith(".wav")
 
 
 @pytest.mark.timeout(300)

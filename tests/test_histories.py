@@ -108,7 +108,7 @@ class Histories(RuleBasedStateMachine):
         origin = Origin(
             CallName("", "dag", "run", "call", 3),
             first_try=self.tries == 1,
-            run_cleared=self.clears > 0,
+            clear_number=self.clears,
             mapped=True,
             since=datetime.now(timezone.utc) - timedelta(hours=1),
         )

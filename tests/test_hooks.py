@@ -131,6 +131,9 @@ def test_an_empty_form_means_the_defaults() -> None:
         ({"extra": {"max_connections": 1.5}}, "max_connections"),
         ({"extra": {"max_connections": []}}, "max_connections"),
         ({"extra": {"api_extensions": "maybe"}}, "auto, on or off"),
+        ({"extra": {"call_url": "https://app.example.com/calls"}}, "call_url must be .* with {call_id} in it"),
+        ({"extra": {"call_url": "javascript:alert('{call_id}')"}}, "call_url must be an http address"),
+        ({"extra": {"call_url": "https://app.example.com/\n{call_id}"}}, "call_url"),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict[str, Any], words: str) -> None:

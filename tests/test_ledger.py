@@ -38,7 +38,7 @@ def test_the_fake_store_has_the_signature_of_the_real_one() -> None:
 def test_a_record_comes_back_as_it_was_stored() -> None:
     placed = intent().about_to_post(NOW + timedelta(seconds=3)).placed("c1", NOW + timedelta(seconds=5))
     refused = intent().refused("429", NOW)
-    record = Record(placed).followed_by(refused).followed_by(intent(BOB).unknown("lost", NOW))
+    record = Record.of(intent(BOB).unknown("lost", NOW), Record.of(refused, Record(placed)))
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
@@ -101,13 +101,49 @@ def test_nobody_was_dialled_only_if_all_entries_were_refused() -> None:
 
 def test_without_a_store_nothing_is_kept() -> None:
     ledger = Ledger(None)
-    ledger.write(Record(intent()))
+    ledger.put(intent())
     assert ledger.read() is None
     assert ledger.settlement() is None
-    ledger.mark_settlement_used(NOW)
+    ledger.mark_used(Settlement(adopt="c1", stored=True), NOW)
     assert not ledger.durable
     assert Ledger(StateStore()).durable
     assert not Ledger(StateStore(), wiped_on_success=True).durable
+
+
+def test_an_entry_takes_the_place_of_the_same_one_and_stands_on_top_of_others() -> None:
+    ledger = Ledger(StateStore())
+    first, second = intent(), intent(BOB)
+    for entry in (first, first.refused("429", NOW), second, second.placed("c1", NOW)):
+        ledger.put(entry)
+    assert ledger.read() == Record(second.placed("c1", NOW), (first.refused("429", NOW),))
+    assert ledger.record == ledger.read()
+
+
+def test_an_entry_is_not_put_over_what_another_process_wrote() -> None:
+    store = StateStore()
+    mine, other = Ledger(store), Ledger(store)
+    mine.read()
+    other.put_if_untouched(intent())
+    before = store.get("revox_call")
+    assert not mine.is_untouched()
+    with pytest.raises(RevoxRecordError, match="Nobody was dialled by this one"):
+        mine.put_if_untouched(intent())
+    assert store.get("revox_call") == before
+    mine.read()
+    mine.put_if_untouched(intent())
+    assert len(mine.record.earlier) == 1
+
+
+@pytest.mark.parametrize("value", [{"used_at": "2026-03-02"}, "", None, {}, '{"adopt": "c1", "used_at": "x"}'])
+def test_nothing_to_settle(value: Any) -> None:
+    store = StateStore()
+    store.set("revox_settle", value)
+    assert Ledger(store).settlement() is None
+
+
+def test_a_record_without_zones_is_not_guessed_at() -> None:
+    with pytest.raises(RevoxRecordError):
+        Record.from_json({**Record(intent()).to_json(), "post_before": "2026-03-02T12:00:00"})
 
 
 def test_a_settlement_is_used_once() -> None:
@@ -117,6 +153,6 @@ def test_a_settlement_is_used_once() -> None:
     store.set("revox_settle", {"adopt": "c1"})
     assert ledger.settlement() == Settlement(adopt="c1", stored=True)
     assert ledger.settlement().source == "revox_settle (adopt)"
-    ledger.mark_settlement_used(NOW)
+    ledger.mark_used(Settlement(adopt="c1", stored=True), NOW)
     assert store.get("revox_settle") == {"adopt": "c1", "used_at": NOW.isoformat()}
     assert ledger.settlement() is None

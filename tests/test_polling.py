@@ -158,13 +158,46 @@ def test_news_are_told_once() -> None:
     watch.saw(seen("calling", **attempt("ringing")), NOW, 0)
     assert watch.news == "is calling: attempt 1 is ringing"
     watch.saw(seen("scheduled", **attempt("error", dial_error="busy")), NOW, 0)
-    assert watch.news == "is scheduled: attempt 1 is error (busy)"
+    assert watch.news == "is scheduled: attempt 1 ended (busy)"
     watch.failed(RevoxServerError("away", status_code=503), NOW, 0)
     assert watch.news == "cannot be seen just now: away"
     watch.failed(RevoxServerError("away", status_code=503), NOW, 0)
     assert watch.news is None
     watch.saw(seen("scheduled", scheduled_at=NOW.isoformat()), NOW, 0)
-    assert watch.news.startswith("is scheduled, scheduled for 2026-03-02")
+    assert watch.news == "is scheduled, the first attempt at 2026-03-02T12:00:00+00:00 at the earliest"
+
+
+WINDOWS = {"calling_windows": [{"retry_delay_seconds": 7200}, {"retry_delay_seconds": 3600}], "max_retry_attempts": 2}
+
+
+@pytest.mark.parametrize(
+    ("status", "last", "more", "news"),
+    [
+        ("scheduled", {"dial_error": "no_answer"}, {}, "ended (no_answer); next attempt at 2026-03-02T13:00:00+00:00"),
+        ("scheduled", {"result": "voicemail"}, {}, "ended (voicemail); next attempt at 2026-03-02T13:00:00+00:00"),
+        (
+            "scheduled",
+            {"dial_error": "busy"},
+            {"scheduled_at": "2026-03-03T09:00:00Z"},
+            "ended (busy); next attempt at 2026-03-03T09:00:00+00:00",
+        ),
+        ("scheduled", {"dial_error": "busy"}, {"calls_count": 2}, "ended (busy)"),
+        ("scheduled", {"dial_error": "busy"}, {"call_retry_config": None}, "ended (busy)"),
+        ("scheduled", {"dial_error": "busy", "ended_at": None}, {}, "ended (busy)"),
+        ("calling", {"result": "human"}, {}, "ended (human)"),
+        ("errored", {"dial_error": "busy"}, {}, "ended (busy)"),
+    ],
+)
+def test_the_end_of_an_attempt_is_told_and_when_the_next_may_come(
+    status: str, last: dict[str, Any], more: dict[str, Any], news: str
+) -> None:
+    watch = Watch(PACE, None)
+    fields = attempt("completed", ended_at=NOW.isoformat(), **{k: v for k, v in last.items() if k != "ended_at"})
+    if "ended_at" in last:
+        fields["last_call_attempt"]["ended_at"] = None
+    watch.saw(seen(status, **{**fields, "call_retry_config": WINDOWS, **more}), NOW, 0)
+    tail = " at the earliest" if "next attempt" in news else ""
+    assert watch.news == f"is {status}: attempt {more.get('calls_count', 1)} {news}{tail}"
 
 
 def test_the_last_look_falls_on_the_deadline() -> None:

@@ -180,7 +180,10 @@ def test_an_intent_that_took_too_long_to_write_is_written_again(
 
 def mapped(index: int, *, cleared: bool) -> Origin:
     return Origin(
-        CallName("", "campaign", "manual__1", "call", index), first_try=not cleared, run_cleared=cleared, mapped=True
+        CallName("", "campaign", "manual__1", "call", index),
+        first_try=not cleared,
+        clear_number=int(cleared),
+        mapped=True,
     )
 
 
@@ -204,7 +207,7 @@ def test_a_call_that_is_older_than_its_run_leaves_a_doubt(
     """Of a deleted run with the same id, or of this one by a clock that goes wrong: nobody is dialled on a guess."""
     placing(client, clock, StateStore(), origin=mapped(3, cleared=False)).once()
     later = datetime.now(timezone.utc) + timedelta(days=30)
-    origin = Origin(CallName("", "campaign", "manual__1", "call", 3), run_cleared=True, mapped=True, since=later)
+    origin = Origin(CallName("", "campaign", "manual__1", "call", 3), clear_number=1, mapped=True, since=later)
     with pytest.raises(RevoxOutcomeUnknownError, match=simulator.orders()[0]["id"]):
         placing(client, clock, StateStore(), origin=origin).once()
     assert simulator.stats()["posts_received"] == 1
@@ -218,7 +221,7 @@ def test_shifted_indexes_without_a_durable_record_find_the_call_too(
     request = read_request({"phone_number": ALICE, "assistant": {"prompt": "Ask."}, "force_now": True})
     ledger = Ledger(StateStore(), wiped_on_success=True) if wiped else Ledger(None)
     name = CallName("", "campaign", "manual__1", "call", 5)
-    origin = Origin(name, first_try=True, run_cleared=True, mapped=True)
+    origin = Origin(name, first_try=True, clear_number=1, mapped=True)
     again = Placing(client, ledger, request, origin, sleep=clock.sleep).once()
     assert (again.call_id, again.how) == (first.call_id, "adopted")
     assert simulator.stats()["posts_received"] == 1
