@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_revox.exceptions import RevoxError, RevoxNotFoundError
+from airflow_provider_revox.exceptions import RevoxConnectionError, RevoxError, RevoxNotFoundError
 
 if TYPE_CHECKING:
     from airflow_provider_revox.hooks import RevoxHook
@@ -48,8 +48,12 @@ def is_to_be_cancelled(call_id: str, state: str | None) -> bool:
     return False
 
 
-def cancel_on_worker(hook: RevoxHook, call_id: str, because: str) -> bool:
-    """Cancel an order; True when Revox did. Never raises for what Revox answers: the log tells."""
+def cancel_on_worker(hook: RevoxHook, call_id: str, because: str) -> bool | None:
+    """
+    Cancel an order; True when Revox did, False when it certainly did not, None when that cannot be told.
+
+    Never raises for what Revox answers: the log tells.
+    """
     outcome: bool | RevoxError
     try:
         outcome = hook.cancel_call(call_id)
@@ -85,7 +89,7 @@ async def _cancel_if_ended(conn_id: str, call_id: str, ti: Any) -> None:
         log.warning("Call %s may not be cancelled: that took over %s s", call_id, CANCEL_WITHIN_SECONDS)
 
 
-async def cancel_in_triggerer(hook: RevoxHook, call_id: str, because: str) -> bool:
+async def cancel_in_triggerer(hook: RevoxHook, call_id: str, because: str) -> bool | None:
     """Cancel an order; the async twin of `cancel_on_worker`."""
     outcome: bool | RevoxError
     try:
@@ -95,16 +99,22 @@ async def cancel_in_triggerer(hook: RevoxHook, call_id: str, because: str) -> bo
     return _tell(call_id, because, outcome)
 
 
-def _tell(call_id: str, because: str, outcome: bool | RevoxError) -> bool:
+def _tell(call_id: str, because: str, outcome: bool | RevoxError) -> bool | None:
+    from airflow_provider_revox.client import is_certainly_not_taken
+
+    if outcome is True:
+        log.info("Call %s is cancelled, because %s", call_id, because)
+        return True
+    if outcome is False:
+        # By itself, or by an earlier try of this very request whose reply was lost.
+        log.info("Call %s is not cancelled: it had ended", call_id)
+        return None
     if isinstance(outcome, RevoxNotFoundError):
         log.warning("Call %s is not cancelled: this Revox deployment cannot cancel; it goes on", call_id)
-    elif isinstance(outcome, RevoxError):
-        log.warning("Call %s is not cancelled: %s", call_id, outcome)
-    elif outcome:
-        log.info("Call %s is cancelled, because %s", call_id, because)
-    else:
-        log.info("Call %s is not cancelled: it had ended", call_id)
-    return outcome is True
+        return False
+    certain = isinstance(outcome, RevoxConnectionError) or is_certainly_not_taken(outcome)
+    log.warning("Call %s %s: %s", call_id, "is not cancelled" if certain else "may not be cancelled", outcome)
+    return False if certain else None
 
 
 def state_on_worker(ti: Any) -> str | None:

@@ -249,7 +249,7 @@ class CallWait:
                 log.info("Call %s ended, but cannot be read just now (%s); waiting on", call_id, error)
                 raise StillPending(call_id) from None
             if end.reason == "deadline":
-                raise self._deadline_passed(call_id, end) from None
+                raise self._deadline_passed(call_id, None) from None
             raise _not_visible(call_id, str(error)) from None
         verdict = judge(order, self.success_when)
         if verdict.outcome is Outcome.PENDING:
@@ -257,7 +257,7 @@ class CallWait:
                 raise StillPending(call_id)
             if end.reason == "not_visible":
                 raise _not_visible(call_id, "it could not be seen while waiting, and has not ended")
-            raise self._deadline_passed(call_id, end)
+            raise self._deadline_passed(call_id, str(order.status))
         log.info("Call ended: %s", verdict.reason)
         context["ti"].xcom_push(key="call", value=summarise(order))
         self._keep_transcripts(context, order)
@@ -269,19 +269,19 @@ class CallWait:
             raise failure
         return self._output(order)
 
-    def _deadline_passed(self, call_id: str, end: End) -> AirflowSensorTimeout:
+    def _deadline_passed(self, call_id: str, status: str | None) -> AirflowSensorTimeout:
+        """Return the error that says what is certain; the status is that of the last look, None when it saw nothing."""
         cancelled = self._timed_out(call_id, "the deadline of the wait passed")
-        fate = (
-            "was cancelled."
-            if cancelled
-            else "itself goes on; clear the task to wait for it again, nobody is dialled by that."
-        )
-        return AirflowSensorTimeout(
-            f"Call {call_id} had not ended {self.timeout:g} s after the wait began (last seen: {end.status or 'never'})."
-            f" The call {fate}"
-        )
+        if cancelled:
+            fate = "was cancelled."
+        elif status is None or cancelled is None:
+            fate = "may have ended; clear the task to see what became of it, nobody is dialled by that."
+        else:
+            fate = "itself goes on; clear the task to wait for it again, nobody is dialled by that."
+        what = "could not be seen" if status is None else f"is {status} and had not ended"
+        return AirflowSensorTimeout(f"Call {call_id} {what} {self.timeout:g} s after the wait began. The call {fate}")
 
-    def _timed_out(self, call_id: str, because: str) -> bool:
+    def _timed_out(self, call_id: str, because: str) -> bool | None:
         """Cancel the order if that was asked for; say whether it was cancelled."""
         if self.cancel_on_timeout:
             return cancel_on_worker(self.hook, call_id, because)

@@ -11,10 +11,6 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 from pydantic import BaseModel
 
 from airflow_provider_revox.exceptions import (
-    RevoxCallCancelledError,
-    RevoxCallFailedError,
-    RevoxCallNotVisibleError,
-    RevoxCallUnsuccessfulError,
     RevoxInvalidOutputError,
     RevoxRequestError,
 )
@@ -22,7 +18,6 @@ from airflow_provider_revox.hooks import RevoxHook
 from airflow_provider_revox.operators import RevoxCreateCallOperator
 from airflow_provider_revox.sensors import RevoxCallSensor
 from airflow_provider_revox.simulator import Simulator
-from tests.conftest import connect
 from tests.harness import TaskRun
 
 CONFIG = [{"name": "city", "type": "string", "required": True}]
@@ -97,31 +92,6 @@ def test_people_who_answer_late_are_waited_for(wait: Any, revox: Simulator) -> N
     assert revox.stats()["orders_per_number"] == {"+14155550152": 1}
 
 
-@pytest.mark.parametrize(
-    ("number", "kind"), [("+14155550157", RevoxCallFailedError), ("+14155550165", RevoxCallCancelledError)]
-)
-@pytest.mark.parametrize("unsuccessful", ["fail", "skip", "return"])
-def test_an_order_that_fails_fails_the_task(wait: Any, number: str, kind: type[Exception], unsuccessful: str) -> None:
-    task = TaskRun()
-    with pytest.raises(kind):
-        wait(number, task=task, unsuccessful=unsuccessful)
-    assert task.xcoms["call"]["status"] in ("errored", "cancelled")
-
-
-@pytest.mark.parametrize(
-    ("number", "success_when"), [("+14155550158", "human"), ("+14155550159", "output"), ("+14155550166", "output")]
-)
-def test_a_call_that_brought_too_little(wait: Any, number: str, success_when: str) -> None:
-    task = TaskRun()
-    with pytest.raises(RevoxCallUnsuccessfulError):
-        wait(number, task=task, success_when=success_when)
-    assert task.xcoms["call"]["status"] == "completed"
-    with pytest.raises(AirflowSkipException, match="completed without"):
-        wait(number, success_when=success_when, unsuccessful="skip")
-    _, answer = wait(number, success_when=success_when, unsuccessful="return")
-    assert answer is None or isinstance(answer, dict)
-
-
 def test_an_output_model_is_validated_and_dumped(wait: Any) -> None:
     _, answer = wait("+14155550100", output_model=Answer, success_when="output")
     assert answer == {"city": answer["city"]}
@@ -185,38 +155,6 @@ def test_trouble_with_the_api_is_outlived(wait: Any, revox: Simulator) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("settings", [{"soft_fail": True}, {"never_fail": True}])
-def test_soft_fail_skips_on_timeout(revox: Simulator, mode: str, settings: dict[str, Any]) -> None:
-    sensor = RevoxCallSensor(
-        task_id="wait", call_id=place("+14155550161"), poke_interval=1, timeout=1, **MODES[mode], **settings
-    )
-    with pytest.raises(AirflowSkipException, match="had not ended"):
-        TaskRun().run(sensor)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_soft_fail_does_not_hide_a_failed_call(revox: Simulator, mode: str) -> None:
-    call_id = place("+14155550157")
-    with pytest.raises(RevoxCallFailedError):
-        TaskRun().run(RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, soft_fail=True, **MODES[mode]))
-    with pytest.raises(AirflowSkipException, match="never_fail"):
-        TaskRun().run(RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, never_fail=True, **MODES[mode]))
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_key_that_is_refused_for_good_is_not_the_end_of_the_call(
-    revox: Simulator, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    call_id = place("+14155550100")
-    revox.api_key = "wrong"
-    connect(monkeypatch, revox)
-    sensor = RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, **MODES[mode])
-    with pytest.raises(RevoxCallNotVisibleError, match="left alone") as told:
-        TaskRun().run(sensor)
-    assert call_id in str(told.value)
-
-
-@pytest.mark.parametrize("mode", MODES)
 def test_a_changed_key_is_picked_up(revox: Simulator, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     call_id = place("+14155550100")
     revox.add_fault("get_call", "unauthorized")
@@ -230,14 +168,6 @@ def test_a_single_404_is_not_the_end_of_a_wait(revox: Simulator, mode: str) -> N
     revox.add_fault("get_call", "not_found", after=1)
     sensor = RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, **MODES[mode])
     assert TaskRun().run(sensor)["city"]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_an_order_that_is_not_there_has_a_name(revox: Simulator, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_revox.polling.MISSING_SECONDS", 2)
-    sensor = RevoxCallSensor(task_id="wait", call_id="none", poke_interval=1, max_poll_interval=1, **MODES[mode])
-    with pytest.raises(RevoxCallNotVisibleError, match="404"):
-        TaskRun().run(sensor)
 
 
 @pytest.mark.parametrize("call_id", ["", " ", "None", None, 7])
@@ -262,17 +192,6 @@ def test_one_poke(revox: Simulator) -> None:
     assert poked.is_done
     assert poked.xcom_value["city"]
     assert not RevoxCallSensor(task_id="w", call_id=place("+14155550160")).poke({}).is_done  # type: ignore[arg-type]
-
-
-def test_a_reschedule_keeps_the_first_deadline(revox: Simulator) -> None:
-    task = TaskRun()
-    with pytest.raises(AirflowSensorTimeout):
-        task.run(
-            RevoxCallSensor(
-                task_id="wait", call_id=place("+14155550161"), poke_interval=1, timeout=2, **MODES["reschedule"]
-            )
-        )
-    assert task.reschedules >= 1
 
 
 def test_the_trigger_row_holds_no_secret_and_the_event_three_words(revox: Simulator) -> None:
