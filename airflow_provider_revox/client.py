@@ -57,10 +57,9 @@ _NOTHING_SENT = (
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
     httpx.ProxyError,
-    # The address cannot even be written down.
-    httpx.InvalidURL,
-    UnicodeError,
 )
+# The last two: an address that cannot be written down. httpx also raises them for where a 3xx reply points, which is after
+# the request was carried out, so they do not say that nothing was sent.
 _FAILURES = (httpx.RequestError, httpx.InvalidURL, UnicodeError)
 
 
@@ -130,7 +129,8 @@ def _explanation(response: httpx.Response, api_key: str) -> str:
     try:
         text = _said(from_json(response.content))
     except ValueError:
-        text = response.text
+        # JSON that was cut short is data, of which any part may be private.
+        text = "" if response.text.lstrip(" \t\r\n[").startswith("{") else response.text
     text = " ".join(mask_numbers_in(text.replace(api_key, "•••")).split())
     return f": {text[:300]}{'…' if len(text) > 300 else ''}" if text else ""
 

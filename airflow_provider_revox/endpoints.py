@@ -124,7 +124,8 @@ def search_calls(page: int, page_size: int, filters: Mapping[str, Any]) -> Endpo
 def _call_path(call_id: str) -> str:
     # A dot segment would be resolved away and ask for something else; an empty id would list calls.
     if not isinstance(call_id, str) or not call_id.strip() or call_id in {".", ".."}:
-        raise RevoxRequestError(f"call_id must be the id that Revox gave the order, got {call_id!r}")
+        given = repr(call_id) if isinstance(call_id, str) else type(call_id).__name__
+        raise RevoxRequestError(f"call_id must be the id that Revox gave the order, got {given}")
     return "/call/" + quote(call_id, safe="")
 
 

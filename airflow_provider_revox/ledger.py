@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from pydantic import AwareDatetime, TypeAdapter
 
 from airflow_provider_revox.exceptions import RevoxRecordError
+from airflow_provider_revox.models.numbers import is_e164
 
 RECORD_KEY = "revox_call"
 SETTLE_KEY = "revox_settle"
@@ -104,7 +105,7 @@ class Entry:
             raise ValueError(msg)
 
     @classmethod
-    def intent(cls, name: CallName, number: str, masked: str, now: datetime, clear_number: int = 0) -> Entry:
+    def intent(cls, name: CallName, number: str, masked: str, now: datetime, clear_number: int) -> Entry:
         """Return a new intent to dial a number, with a nonce of its own."""
         nonce = secrets.token_hex(8)
         return cls(
@@ -158,23 +159,29 @@ class Record:
 
     @classmethod
     def of(cls, entry: Entry, before: Record | None) -> Record:
-        """Return a record with another state of its newest entry, or one more entry on top."""
+        """Return a record with another state of one of its entries, or one more entry on top."""
         if before is None:
             return cls(entry)
-        is_newest = entry.nonce == before.newest.nonce
-        return cls(entry, before.earlier if is_newest else (before.newest, *before.earlier))
+        entries = before.entries
+        if not any(each.nonce == entry.nonce for each in entries):
+            return cls(entry, entries)
+        newest, *earlier = (entry if each.nonce == entry.nonce else each for each in entries)
+        return cls(newest, tuple(earlier))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all entries, newest first."""
+        return self.newest, *self.earlier
 
     @property
     def dialled_nobody(self) -> bool:
         """Say whether it is certain that no entry led to a call."""
-        return all(entry.state is State.REFUSED for entry in (self.newest, *self.earlier))
+        return all(entry.state is State.REFUSED for entry in self.entries)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is stored: the newest entry's fields, and under ``earlier`` those of the others."""
-        newest, *earlier = (
-            _ENTRY.dump_python(entry, mode="json", exclude_none=True) for entry in (self.newest, *self.earlier)
-        )
-        return {"version": 1, **newest, "earlier": earlier}
+        newest, *earlier = (_ENTRY.dump_python(entry, mode="json", exclude_none=True) for entry in self.entries)
+        return {**newest, "earlier": earlier}
 
     @classmethod
     def from_json(cls, value: object) -> Record:
@@ -217,6 +224,10 @@ class Settlement:
     redial_after: str | None = None
     adopt: str | None = None
     stored: bool = False
+
+    def __post_init__(self) -> None:
+        if is_e164(self.redial_after or self.adopt):
+            raise RevoxRecordError(f"{self.source} must be a call id or nonce, not a phone number. Nobody was dialled.")
 
     @property
     def source(self) -> str:
@@ -272,17 +283,14 @@ class Ledger:
 
     def put(self, entry: Entry) -> None:
         """
-        Keep an entry: in the place of the newest if it is the same one, else on top.
+        Keep an entry: in the place of the same one, else on top.
 
         What the store raises goes up: a task instance that was replaced must not go on.
         """
-        record = Record.of(entry, self.record)
-        if self.store:
-            if self.has_backend:
-                # A backend keeps the value before Airflow checks whether this task instance was replaced.
-                self.store.set(GUARD_KEY, entry.nonce)
-            self.store.set(RECORD_KEY, record.to_json(), retention=self.forever)
-        self.record = record
+        now = self._stored()
+        # Another process that went on after this entry keeps its place on top.
+        went_on = now is not None and any(each.nonce == entry.nonce for each in now.earlier)
+        self._write(Record.of(entry, now if went_on else self.record))
 
     def put_if_untouched(self, entry: Entry) -> None:
         """
@@ -295,7 +303,15 @@ class Ledger:
                 "Another process of this task instance wrote its record meanwhile. Nobody was dialled by this one; clear the"
                 " task to go on with what the other did."
             )
-        self.put(entry)
+        self._write(Record.of(entry, self.record))
+
+    def _write(self, record: Record) -> None:
+        if self.store:
+            if self.has_backend:
+                # A backend keeps the value before Airflow checks whether this task instance was replaced.
+                self.store.set(GUARD_KEY, record.newest.nonce)
+            self.store.set(RECORD_KEY, record.to_json(), retention=self.forever)
+        self.record = record
 
     def _stored(self) -> Record | None:
         value = self.store.get(RECORD_KEY, _NOTHING) if self.store else _NOTHING

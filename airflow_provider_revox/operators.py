@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_revox.ledger import Ledger, Settlement
     from airflow_provider_revox.models import AssistantRequest, CallRequest, Concurrency
-    from airflow_provider_revox.placing import Origin
+    from airflow_provider_revox.settling import Origin
 
 
 #: Parameters that make up the request to Revox.
@@ -235,7 +235,7 @@ def _ledger(context: Context) -> Ledger:
 
 def _origin(context: Context, deployment: str) -> Origin:
     from airflow_provider_revox.ledger import CallName
-    from airflow_provider_revox.placing import Origin
+    from airflow_provider_revox.settling import Origin
 
     ti, run = context["ti"], context["dag_run"]
     map_index = -1 if ti.map_index is None else ti.map_index

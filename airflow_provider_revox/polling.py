@@ -25,6 +25,7 @@ from airflow_provider_revox.exceptions import (
     RevoxRejectedError,
     RevoxRequestError,
 )
+from airflow_provider_revox.models.numbers import mask_numbers_in
 
 if TYPE_CHECKING:
     from airflow_provider_revox.models import AttemptGlance, CallGlance
@@ -215,7 +216,7 @@ def _describe(seen: CallGlance) -> str:
     which = f"is {seen.status}: attempt {seen.calls_count or '?'}"
     if str(attempt.status) not in _ENDED_ATTEMPT:
         return f"{which} is {attempt.status}"
-    why = ", ".join(str(part) for part in (attempt.dial_error, attempt.result) if part)
+    why = mask_numbers_in(", ".join(str(part) for part in (attempt.dial_error, attempt.result) if part))
     again = _next_attempt_at(seen) if _may_be_tried_again(seen, attempt) else None
     then = f"; next attempt at {_shown(again)} at the earliest" if again else ""
     return f"{which} ended{f' ({why})' if why else ''}{then}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_revox import endpoints
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Metadata key under which an order carries its name.
 NAME_KEY = "airflow_call_key"
 
+CLOCKS_DIFFER = timedelta(minutes=1)
+
 _PAGE_SIZE = 100
 _MOST_PAGES = 50
 
@@ -29,10 +31,12 @@ class Found:
 
     :param orders: those that fit, the latest first.
     :param doubt: if there is none, why that is not certain; None when the search was complete.
+    :param impossible: True when this deployment, or this connection, cannot search at all.
     """
 
     orders: tuple[CallOrder, ...] = ()
     doubt: str | None = None
+    impossible: bool = False
 
     @property
     def certainly_absent(self) -> bool:
@@ -53,16 +57,20 @@ class Wanted:
 
     :param named: whether its name is right.
     :param exactly: the name holds the nonce, so that nothing else needs to fit.
-    :param since: an order is older than that only if its clock is wrong.
+    :param since: an order is older than that by more than a minute only if its clock is wrong.
+    :param known: ids of orders that are not looked for.
     """
 
-    number: str
+    number: str = field(repr=False)
     named: Callable[[str], bool]
     exactly: bool
     since: datetime | None
+    known: frozenset[str | None] = frozenset()
 
     def fits(self, order: CallOrder) -> bool | None:
         """Say whether this is the order; None when that cannot be told from what the search shows of it."""
+        if order.id in self.known:
+            return False
         if order.metadata is None:
             return None if self._could_be_new(order) and self._could_be_to_number(order) else False
         if not self.named(name_of(order)):
@@ -78,7 +86,11 @@ class Wanted:
         return _digits(order.to_phone_number) in (_digits(self.number), "")
 
     def _could_be_new(self, order: CallOrder) -> bool:
-        return self.since is None or not isinstance(order.created_at, datetime) or order.created_at >= self.since
+        return (
+            self.since is None
+            or not isinstance(order.created_at, datetime)
+            or order.created_at >= self.since - CLOCKS_DIFFER
+        )
 
 
 def _digits(number: object) -> str:
@@ -92,7 +104,7 @@ def find_orders(client: RevoxClient, wanted: Wanted) -> Found:
     Never raises for what Revox answers: a search that cannot be done leaves a doubt, and a doubt never leads to dialling.
     """
     if client.settings.api_extensions == "off":
-        return Found(doubt="searching is switched off in the connection (api_extensions)")
+        return Found(doubt="searching is switched off in the connection (api_extensions)", impossible=True)
     seen: dict[str, CallOrder] = {}
     # The largest ever said: rows may shift while pages are read, and a total that shrinks proves nothing.
     total: int | None = None
@@ -104,8 +116,9 @@ def find_orders(client: RevoxClient, wanted: Wanted) -> Found:
             if not page.calls or (total is not None and len(seen) >= total):
                 break
     except RevoxAPIError as error:
-        missing = error.status_code in (404, 405)
-        return Found(doubt="this Revox deployment cannot search" if missing else f"searching failed ({error})")
+        if error.status_code in (404, 405):
+            return Found(doubt="this Revox deployment cannot search", impossible=True)
+        return Found(doubt=f"searching failed ({error})")
     except RevoxError as error:
         return Found(doubt=f"searching failed ({error})")
     fits = {order_id: wanted.fits(order) for order_id, order in seen.items()}

@@ -114,7 +114,9 @@ class RevoxCallSensor(CallTask, BaseSensorOperator):
 
     def _execute(self, context: Context) -> Any:
         if not isinstance(self.call_id, str) or not self.call_id.strip() or self.call_id == "None":
-            raise RevoxRequestError(f"call_id must be the id that Revox gave the order, got {self.call_id!r}")
+            # Of what is no text only the type: it may be the answer of a call.
+            given = repr(self.call_id) if isinstance(self.call_id, str) else type(self.call_id).__name__
+            raise RevoxRequestError(f"call_id must be the id that Revox gave the order, got {given}")
         with RevoxHook(self.revox_conn_id) as hook:
             wait = self._call_wait(hook)
             deadline = wait.new_deadline(self._began(context))

@@ -21,6 +21,7 @@ from airflow_provider_revox.exceptions import (
     RevoxError,
     RevoxRequestError,
 )
+from airflow_provider_revox.models.numbers import mask_numbers_in
 
 if TYPE_CHECKING:
     from airflow_provider_revox.models import CallAttempt, CallOrder
@@ -103,7 +104,8 @@ def _last_attempt(order: CallOrder) -> str:
     if attempt is None:
         return ""
     parts = [part for part in (attempt.dial_error, attempt.result, attempt.end_reason) if part]
-    return f" (last: {', '.join(str(part) for part in parts)})" if parts else ""
+    # Open texts: the service may put a number into them.
+    return f" (last: {mask_numbers_in(', '.join(str(part) for part in parts))})" if parts else ""
 
 
 # --- the structured output against the order's own config ----------------------------------------
@@ -199,13 +201,14 @@ def summarise(order: CallOrder) -> dict[str, Any]:
         "created_at": _plain(order.created_at),
         "scheduled_at": _plain(order.scheduled_at),
         **{name: _plain(getattr(attempt, name, None)) for name in _TOLD_OF_ATTEMPT},
+        **{name: _masked(getattr(attempt, name, None)) for name in ("dial_error", "end_reason")},
         "duration_seconds": _talked_seconds(attempt),
         "metadata": dict(order.metadata) if isinstance(order.metadata, Mapping) else {},
     }
 
 
 _TOLD_OF_ATTEMPT = (
-    "result", "dial_error", "end_reason", "ended_by", "started_at", "answered_at", "ended_at", "recording_url",
+    "result", "ended_by", "started_at", "answered_at", "ended_at", "recording_url",
 )  # fmt: skip
 
 
@@ -216,6 +219,11 @@ def _plain(value: Any) -> str | None:
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+def _masked(value: Any) -> str | None:
+    text = _plain(value)
+    return None if text is None else mask_numbers_in(text)
 
 
 def _talked_seconds(attempt: CallAttempt | None) -> float | None:

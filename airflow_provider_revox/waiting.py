@@ -302,11 +302,13 @@ class CallWait:
                 f"{'.'.join(map(str, problem['loc'])) or 'output'}: {problem['type']}"
                 for problem in error.errors(include_url=False, include_input=False, include_context=False)
             )
-            raise RevoxInvalidOutputError(
-                f"The structured output of call {order.id} does not fit {self.output_model.__name__}: {problems}."
-                " The answer is kept in Revox; calling again is not needed to read it."
-            ) from None
-        return dumped
+        else:
+            return dumped
+        # Not raised above: pydantic's error would hang on ours, if hidden, and with it what people said.
+        raise RevoxInvalidOutputError(
+            f"The structured output of call {order.id} does not fit {self.output_model.__name__}: {problems}."
+            " The answer is kept in Revox; calling again is not needed to read it."
+        )
 
     def _keep_transcripts(self, context: Context, order: CallOrder) -> None:
         if self.transcript_path is not None:

@@ -326,7 +326,7 @@ THE_CANCEL = Point(
 REDIALLED = End(None, 2, 2, "placed", Then(None, 2, "placed", ("placed",)), ("placed",), "call_id return_value")
 #: Nobody was dialled, and the word still holds when Revox is well again.
 NOT_REDIALLED = End(ItsOwn, 1, 1, "placed", Then(None, 2, "placed", ("placed",)), words=("{says}", "{call_id}"))
-
+NO_SUCH_CALL = NOT_REDIALLED._replace(error=RevoxRecordError, words=("knows no call {call_id}",))
 
 THE_CHECK_BEFORE_REDIALLING = Point(
     "get_call",
@@ -335,15 +335,20 @@ THE_CHECK_BEFORE_REDIALLING = Point(
         (SLOW,): (REDIALLED, REDIALLED),
         PASSING: (REDIALLED, NOT_REDIALLED),
         PASSING_SLOWLY: (REDIALLED, None),
-        (*DENIED, BUSY_AN_HOUR, NOT_THERE): (NOT_REDIALLED, NOT_REDIALLED),
+        (*DENIED, BUSY_AN_HOUR): (NOT_REDIALLED, NOT_REDIALLED),
+        (NOT_THERE,): (NO_SUCH_CALL, NO_SUCH_CALL),
     },
     ORDERED_OR_SEARCHED_ONLY,
 )
 
 
-#: A person said that there is no call. Where that cannot be looked into, the person's word counts, for one call.
+#: A person said that there is no call. Where there is no search, the person's word counts, for one call.
 ON_THEIR_WORD = End(None, 1, 2, "placed", Then(None, 1, "placed", ("unknown",)), ("unknown",), "call_id return_value")
 ON_THEIR_WRONG_WORD = ON_THEIR_WORD._replace(orders=2, then=Then(None, 2, "placed", ("unknown",)))
+#: Where a search fails, nobody is dialled until it does not.
+_NOT_LOOKED_INTO = ("could not be looked into", "Nobody was dialled now")
+LOOK_AGAIN = End(RevoxRecordError, 1, 1, "unknown", SAME_CALL, words=_NOT_LOOKED_INTO)
+LOOK_AGAIN_AND_DIAL = LOOK_AGAIN._replace(orders=0, then=Then(None, 1, "placed", ("unknown",)))
 
 THE_SEARCH_BEFORE_REDIALLING = Point(
     "search_calls",
@@ -353,9 +358,10 @@ THE_SEARCH_BEFORE_REDIALLING = Point(
     ),
     {
         (SLOW,): (FOUND, FOUND, ON_THEIR_WORD, ON_THEIR_WORD),
-        PASSING: (FOUND, ON_THEIR_WRONG_WORD, ON_THEIR_WORD, ON_THEIR_WORD),
+        PASSING: (FOUND, LOOK_AGAIN, ON_THEIR_WORD, LOOK_AGAIN_AND_DIAL),
         PASSING_SLOWLY: (FOUND, None, ON_THEIR_WORD, None),
-        (*DENIED, BUSY_AN_HOUR, NOT_THERE, PARTIAL): (*[ON_THEIR_WRONG_WORD] * 2, *[ON_THEIR_WORD] * 2),
+        (*DENIED, BUSY_AN_HOUR, PARTIAL): (*[LOOK_AGAIN] * 2, *[LOOK_AGAIN_AND_DIAL] * 2),
+        (NOT_THERE,): (*[ON_THEIR_WRONG_WORD] * 2, *[ON_THEIR_WORD] * 2),
     },
     SEARCH_ITSELF,
 )
@@ -364,7 +370,7 @@ THE_SEARCH_BEFORE_REDIALLING = Point(
 
 ADOPTED = PLACED
 NOT_ADOPTED = End(ItsOwn, 1, 1, "unknown", SAME_CALL, words=("{says}", "{call_id}"))
-
+NONE_TO_ADOPT = NOT_ADOPTED._replace(error=RevoxRecordError, words=("knows no call {call_id}",))
 
 THE_ADOPTION = Point(
     "get_call",
@@ -373,7 +379,8 @@ THE_ADOPTION = Point(
         (SLOW,): (ADOPTED, ADOPTED),
         PASSING: (ADOPTED, NOT_ADOPTED),
         PASSING_SLOWLY: (ADOPTED, None),
-        (*DENIED, BUSY_AN_HOUR, NOT_THERE): (NOT_ADOPTED, NOT_ADOPTED),
+        (*DENIED, BUSY_AN_HOUR): (NOT_ADOPTED, NOT_ADOPTED),
+        (NOT_THERE,): (NONE_TO_ADOPT, NONE_TO_ADOPT),
     },
     ORDERED_OR_SEARCHED_ONLY,
 )

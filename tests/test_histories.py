@@ -24,12 +24,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from airflow_provider_revox import placing as placing_module
+from airflow_provider_revox import settling as settling_module
 from airflow_provider_revox.client import ClientSettings, RevoxClient
 from airflow_provider_revox.endpoints import read_request
 from airflow_provider_revox.exceptions import RevoxError, RevoxOutcomeUnknownError, RevoxRecordError
 from airflow_provider_revox.ledger import CallName, Ledger, Settlement
-from airflow_provider_revox.placing import Origin, Placing
+from airflow_provider_revox.placing import Placing
+from airflow_provider_revox.settling import Origin
 from airflow_provider_revox.simulator import Simulator
 from tests.harness import Replaced, StateStore
 
@@ -87,7 +88,7 @@ class Histories(RuleBasedStateMachine):
         self.clears = 0
         self.tries = 0
         self.allowed = {ALICE: 1, BOB: 0}
-        placing_module.utcnow = lambda: self.now
+        settling_module.utcnow = lambda: self.now
 
     def teardown(self) -> None:
         if hasattr(self, "client"):
@@ -269,7 +270,7 @@ def simulators() -> Iterator[dict[bool, Simulator]]:
 
 @pytest.mark.timeout(3600)
 def test_random_histories(simulators: dict[bool, Simulator], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing_module, "utcnow", placing_module.utcnow)
+    monkeypatch.setattr(settling_module, "utcnow", settling_module.utcnow)
     monkeypatch.setattr(Histories, "simulators", simulators, raising=False)
     run_state_machine_as_test(
         Histories,

@@ -21,7 +21,7 @@ ALICE, BOB = "+14155550100", "+14155550101"
 
 
 def intent(number: str = ALICE) -> Entry:
-    return Entry.intent(NAME, number, "+1415•••0100", NOW)
+    return Entry.intent(NAME, number, "+1415•••0100", NOW, 0)
 
 
 def test_the_fake_store_has_the_signature_of_the_real_one() -> None:

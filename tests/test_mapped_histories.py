@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from airflow_provider_revox import placing as placing_module
+from airflow_provider_revox import settling as settling_module
 from airflow_provider_revox.client import ClientSettings, RevoxClient
 from airflow_provider_revox.endpoints import read_request
 from airflow_provider_revox.exceptions import RevoxError
 from airflow_provider_revox.ledger import CallName, Ledger
-from airflow_provider_revox.placing import Origin, Placing
+from airflow_provider_revox.placing import Placing
+from airflow_provider_revox.settling import Origin
 from airflow_provider_revox.simulator import Simulator
 from tests.harness import Replaced, StateStore
 from tests.test_histories import POST_FAULTS, SEARCH_FAULTS, Crash
@@ -92,7 +93,7 @@ class MappedHistories(RuleBasedStateMachine):
         simulator = self.simulators[search]
         simulator.reset()
         self.history = Run(simulator, people[:count])
-        placing_module.utcnow = lambda: self.history.now
+        settling_module.utcnow = lambda: self.history.now
 
     def teardown(self) -> None:
         if hasattr(self, "history"):
@@ -149,7 +150,7 @@ def simulators() -> Iterator[dict[bool, Simulator]]:
 
 @pytest.mark.timeout(3600)
 def test_random_histories(simulators: dict[bool, Simulator], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing_module, "utcnow", placing_module.utcnow)
+    monkeypatch.setattr(settling_module, "utcnow", settling_module.utcnow)
     monkeypatch.setattr(MappedHistories, "simulators", simulators, raising=False)
     run_state_machine_as_test(
         MappedHistories,
@@ -197,7 +198,7 @@ def test_nor_does_one_that_was_refused_for_the_same_person_at_another_time(histo
 
 def test_nor_does_one_that_is_sure_that_its_own_request_was_lost(history: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alice's request from index 0 got lost, she was called from index 1, and came back to index 0."""
-    monkeypatch.setattr(placing_module, "utcnow", lambda: history.now)
+    monkeypatch.setattr(settling_module, "utcnow", lambda: history.now)
     history.people = [ALICE]
     history.simulator.add_fault("create_call", "reset")
     assert history.once(0) is None

@@ -13,7 +13,8 @@ from airflow_provider_revox.client import ClientSettings, RevoxClient
 from airflow_provider_revox.endpoints import create_call, read_request
 from airflow_provider_revox.exceptions import RevoxOutcomeUnknownError
 from airflow_provider_revox.ledger import CallName, Ledger
-from airflow_provider_revox.placing import Origin, Placing
+from airflow_provider_revox.placing import Placing
+from airflow_provider_revox.settling import Origin
 from airflow_provider_revox.simulator import Simulator
 from tests.harness import StateStore
 
@@ -43,7 +44,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("airflow_provider_revox.placing.utcnow", clock)
+    monkeypatch.setattr("airflow_provider_revox.settling.utcnow", clock)
     return clock
 
 
