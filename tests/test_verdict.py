@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -59,7 +60,8 @@ def order(status: str | None = "completed", output: Any = None, **fields: Any) -
         "to_phone_number": "+14155550100",
         "metadata": {"lead": "7"},
     }
-    return CallOrder.model_validate({**defaults, **fields})
+    # As it comes over the wire: no text in it is one of ours.
+    return CallOrder.model_validate(json.loads(json.dumps({**defaults, **fields})))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,9 @@ def test_a_human_is_asked_for() -> None:
 
 
 def test_another_condition_is_refused() -> None:
-    with pytest.raises(RevoxRequestError, match="success_when must be one of completed, human, output, got 'answered'"):
+    with pytest.raises(
+        RevoxRequestError, match=r"^success_when must be one of completed, human, output, got 'answered'"
+    ):
         judge(order(), "answered")
 
 
@@ -114,6 +118,14 @@ def test_another_condition_is_refused() -> None:
         ({}, None),
         ({"age": None}, None),
         ({"mood": object}, None),
+        ({"age": 41}, None),
+        ({"age": float("nan")}, "age is not a number"),
+        ({"age": float("-inf")}, "age is not a number"),
+        ({"on": 20260302}, "on is not a date"),
+        ({"on": "20260302"}, "on is not a date"),
+        ({"on": "2026-W10-1"}, "on is not a date"),
+        ({"at": "2026-03-02 10:00:00+02:00"}, None),
+        ({"at": "2026-03-02T10:00:00z"}, None),
         ({"city": None}, "city is required and missing"),
         ({"city": 5}, "city is not a string"),
         ({"age": "41"}, "age is not a number"),
@@ -185,3 +197,133 @@ def test_a_bare_order_is_summarised_too() -> None:
     assert summary["attempts"] == 0
     assert summary["duration_seconds"] is None
     assert summary["metadata"] == {}
+
+
+# --- what is told of it -----------------------------------------------------------------------
+
+VOICEMAIL = {"id": "a2", "result": "voicemail"}
+BUSY = {"id": "a1", "dial_error": "busy", "result": "unknown", "end_reason": "not_connected"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "success_when", "reason"),
+    [
+        ({"status": "calling"}, "completed", "call c1 is calling"),
+        ({"status": None}, "completed", "call c1 is unknown"),
+        ({}, "human", "call c1 completed after 1 attempt (last: human, tool_end_call)"),
+        (
+            {"status": "errored", "calls_count": 3, "last_call_attempt": BUSY},
+            "completed",
+            "call c1 could not be carried out (errored) after 3 attempts (last: busy, unknown, not_connected)",
+        ),
+        (
+            {"status": "cancelled", "calls_count": None, "call_attempts": [], "last_call_attempt": None},
+            "completed",
+            "call c1 was cancelled after 0 attempts",
+        ),
+        (
+            {"call_attempts": [VOICEMAIL], "last_call_attempt": VOICEMAIL},
+            "human",
+            "call c1 completed without reaching a human after 1 attempt (last: voicemail)",
+        ),
+        (
+            {"calls_count": 0, "call_attempts": [{"id": "a1"}], "last_call_attempt": None},
+            "completed",
+            "call c1 completed after 0 attempts",
+        ),
+        (
+            {"last_call_attempt": {"id": "a1", "structured_output": {}}},
+            "output",
+            "call c1 completed without the output it asks for: city is required and missing; plan is required and missing",
+        ),
+    ],
+)
+def test_the_reason_is_one_sentence(fields: dict[str, Any], success_when: str, reason: str) -> None:
+    assert judge(order(**fields), success_when).reason == reason
+
+
+@pytest.mark.parametrize("success_when", ["completed", "output"])
+def test_a_human_is_asked_for_only_if_that_is_said(success_when: str) -> None:
+    machine = {**VOICEMAIL, "structured_output": GOOD}
+    verdict = judge(order(call_attempts=[machine], last_call_attempt=machine), success_when)
+    assert verdict.outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("success_when", ["human", "output"])
+def test_a_condition_may_come_from_json(success_when: str) -> None:
+    read = json.loads(json.dumps(success_when))
+    assert judge(order(call_attempts=[], last_call_attempt=VOICEMAIL), read).outcome is Outcome.UNSUCCESSFUL
+
+
+def test_a_verdict_stands() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        judge(order()).outcome = Outcome.FAILED  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("entry", "output", "problem"),
+    [
+        ({"type": "string", "required": True}, {}, None),
+        ({"name": None, "type": "string", "required": True}, {}, None),
+        ({"name": "city", "type": "string"}, {}, None),
+        ({"name": "city", "type": None}, {"city": 5}, None),
+        ({"name": "plan", "type": "enum"}, {"plan": "pro"}, "plan is none of its options"),
+        ({"name": "plan", "type": "enum", "enum_options": None}, {"plan": "pro"}, "plan is none of its options"),
+    ],
+)
+def test_a_config_that_says_little_asks_for_little(
+    entry: dict[str, Any], output: dict[str, Any], problem: str | None
+) -> None:
+    read = order(output=output, assistant={"id": "as", "structured_output_config": [entry]})
+    assert output_problems(read) == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize("config", [[], {}, "city"])
+def test_a_config_without_fields_is_none(config: Any) -> None:
+    read = order(output=GOOD, assistant={"id": "as", "structured_output_config": config})
+    assert output_problems(read) == ["the order has no structured_output_config to check against"]
+
+
+# --- what goes to XCom ------------------------------------------------------------------------
+
+
+def test_the_answer_is_a_copy_and_may_be_empty() -> None:
+    read = order(output={"city": "Leeds"}, metadata={"lead": "7"})
+    structured_output(read)["city"] = "York"
+    summarise(read)["metadata"]["lead"] = "8"
+    assert (read.structured_output, read.metadata) == ({"city": "Leeds"}, {"lead": "7"})
+    assert structured_output(order(output={})) == {}
+
+
+def test_a_summary_holds_plain_texts_only() -> None:
+    summary = summarise(
+        order(
+            scheduled_at="2026-03-03T09:00:00Z", last_call_attempt={**BUSY, "ended_by": "system", "recording_url": "x"}
+        )
+    )
+    assert summary["scheduled_at"] == "2026-03-03T09:00:00+00:00"
+    assert (summary["dial_error"], summary["recording_url"]) == ("busy", "x")
+    assert {type(value) for value in summary.values()} == {str, int, dict, type(None)}
+
+
+def test_before_the_first_attempt_there_is_nothing_to_tell() -> None:
+    summary = summarise(CallOrder.model_validate({"id": "c1", "status": "scheduled"}))
+    assert {name: value for name, value in summary.items() if value is not None} == {
+        "id": "c1",
+        "status": "scheduled",
+        "attempts": 0,
+        "metadata": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("answered", "ended", "seconds"),
+    [
+        ("2026-03-02T10:00:00Z", "2026-03-02T10:00:01.234567Z", 1.235),
+        ("2026-03-02T10:00:00Z", None, None),
+        (None, "2026-03-02T10:00:01Z", None),
+    ],
+)
+def test_talking_is_timed_from_answer_to_end(answered: str | None, ended: str | None, seconds: float | None) -> None:
+    attempt = {"id": "a1", "answered_at": answered, "ended_at": ended}
+    assert summarise(order(last_call_attempt=attempt))["duration_seconds"] == seconds
