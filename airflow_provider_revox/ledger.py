@@ -191,8 +191,10 @@ class Record:
         :raises RevoxRecordError: when it cannot be read: then nobody may be dialled.
         """
         try:
-            stored = dict(value)  # type: ignore[call-overload]
-            newest, *earlier = (_ENTRY.validate_python(entry) for entry in (stored, *stored["earlier"]))
+            newest, *earlier = (
+                _ENTRY.validate_python(entry)
+                for entry in (value, *value["earlier"])  # type: ignore[index]
+            )
         except (KeyError, TypeError, ValueError) as error:
             # What it holds is left out: pydantic would repeat it.
             raise RevoxRecordError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
@@ -24,13 +23,16 @@ from airflow_provider_revox.exceptions import (
 from airflow_provider_revox.models.numbers import mask_numbers_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from airflow_provider_revox.models import CallAttempt, CallOrder
+    from airflow_provider_revox.models.assistant_reply import StructuredOutputFieldReply
 
 SUCCESS_WHEN = ("completed", "human", "output")
 UNSUCCESSFUL = ("fail", "skip", "return")
 
 
-class Outcome(str, Enum):
+class Outcome(Enum):
     """What an order's state means."""
 
     PENDING = "pending"
@@ -105,7 +107,7 @@ def _last_attempt(order: CallOrder) -> str:
         return ""
     parts = [part for part in (attempt.dial_error, attempt.result, attempt.end_reason) if part]
     # Open texts: the service may put a number into them.
-    return f" (last: {mask_numbers_in(', '.join(str(part) for part in parts))})" if parts else ""
+    return f" (last: {mask_numbers_in(', '.join(parts))})" if parts else ""
 
 
 # --- the structured output against the order's own config ----------------------------------------
@@ -117,34 +119,34 @@ def output_problems(order: CallOrder) -> list[str]:
 
     The texts name fields, never values: what people said stays out of logs.
     """
-    config = getattr(order.assistant, "structured_output_config", None)
-    if not isinstance(config, list) or not config:
+    config = order.assistant.structured_output_config if order.assistant else None
+    if not config:
         return ["the order has no structured_output_config to check against"]
     output = order.structured_output
-    if not isinstance(output, Mapping):
+    if output is None:
         return ["there is no structured output"]
     problems = (_field_problem(entry, output) for entry in config)
     return [problem for problem in problems if problem]
 
 
-def _field_problem(entry: Any, output: Mapping[str, Any]) -> str | None:
-    name = getattr(entry, "name", None)
-    if not isinstance(name, str):
+def _field_problem(entry: StructuredOutputFieldReply, output: Mapping[str, Any]) -> str | None:
+    name, kind = entry.name, entry.type or ""
+    if name is None:
         return None
     value = output.get(name)
     if value is None:
-        return f"{name} is required and missing" if getattr(entry, "required", False) is True else None
-    kind = str(getattr(entry, "type", ""))
+        return f"{name} is required and missing" if entry.required else None
     if kind == "enum":
-        options = getattr(entry, "enum_options", None) or []
-        return None if value in options else f"{name} is none of its options"
+        return None if value in (entry.enum_options or ()) else f"{name} is none of its options"
     fits = _TYPES.get(kind)
     # A type that this version does not know cannot be judged, and is not.
     return None if fits is None or fits(value) else f"{name} is not a {kind}"
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_date(value: Any) -> bool:
@@ -158,7 +160,8 @@ def _is_date(value: Any) -> bool:
 
 
 def _is_datetime(value: Any) -> bool:
-    if not isinstance(value, str) or _is_date(value):
+    # From Python 3.11 on the standard library reads dates without hyphens and weeks as well.
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d{2}-\d{2}[T t]\d{2}:", value):
         return False
     try:
         # Python 3.10 reads no Z.
@@ -183,7 +186,7 @@ _TYPES: Mapping[str, Callable[[Any], bool]] = {
 def structured_output(order: CallOrder) -> dict[str, Any] | None:
     """Return the answer as plain JSON: the structured output of the latest attempt that has one."""
     output = order.structured_output
-    return dict(output) if isinstance(output, Mapping) else None
+    return None if output is None else dict(output)
 
 
 def summarise(order: CallOrder) -> dict[str, Any]:
@@ -203,7 +206,7 @@ def summarise(order: CallOrder) -> dict[str, Any]:
         **{name: _plain(getattr(attempt, name, None)) for name in _TOLD_OF_ATTEMPT},
         **{name: _masked(getattr(attempt, name, None)) for name in ("dial_error", "end_reason")},
         "duration_seconds": _talked_seconds(attempt),
-        "metadata": dict(order.metadata) if isinstance(order.metadata, Mapping) else {},
+        "metadata": dict(order.metadata or {}),
     }
 
 
@@ -218,7 +221,7 @@ def _plain(value: Any) -> str | None:
         return None
     if isinstance(value, datetime):
         return value.isoformat()
-    return str(value.value) if isinstance(value, Enum) else str(value)
+    return str(value)
 
 
 def _masked(value: Any) -> str | None:
@@ -227,7 +230,6 @@ def _masked(value: Any) -> str | None:
 
 
 def _talked_seconds(attempt: CallAttempt | None) -> float | None:
-    answered, ended = getattr(attempt, "answered_at", None), getattr(attempt, "ended_at", None)
-    if not isinstance(answered, datetime) or not isinstance(ended, datetime):
+    if attempt is None or attempt.answered_at is None or attempt.ended_at is None:
         return None
-    return round((ended - answered).total_seconds(), 3)
+    return round((attempt.ended_at - attempt.answered_at).total_seconds(), 3)

@@ -23,7 +23,7 @@ from airflow_provider_revox.settling import Origin
 from airflow_provider_revox.simulator import Simulator
 from tests.harness import StateStore
 
-ALICE, BOB = "+14155550100", "+14155550101"
+ALICE, BOB, CAROL = "+14155550100", "+14155550101", "+14155550102"
 DAY = 86_400
 
 
@@ -423,3 +423,17 @@ def test_a_reply_that_points_nowhere_is_no_proof_that_nothing_was_sent(run: Any,
     assert r.orders == {ALICE: 1}
     assert r.simulator.stats()["posts_received"] == 1
     assert r.record(-1)[0][0] == "unknown"
+
+
+def test_what_the_message_says_about_a_third_number_works(run: Any) -> None:
+    r = run()
+    r.ask(-1, ALICE)
+    r.ended()
+    nonce = r.record(-1)[0][2]
+    with pytest.raises(RevoxError):
+        r.ask(-1, BOB, fault="status", settlement=Settlement(redial_after=nonce))
+    with pytest.raises(RevoxRecordError) as told:
+        r.ask(-1, CAROL)
+    word = str(told.value).split('redial_after="')[1].split('"')[0]
+    r.ask(-1, CAROL, settlement=Settlement(redial_after=word))
+    assert r.orders == {ALICE: 1, CAROL: 1}
