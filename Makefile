@@ -39,7 +39,7 @@ demo: $(VENV)/.tests-installed
 	@$(BIN)/python scripts/demo.py $(if $(KEEP),--keep)
 
 test: $(VENV)/.tests-installed
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=97 $(PYTEST_ARGS)
 
 lint: $(VENV)/.tools-installed
 	@$(BIN)/ruff check .

@@ -105,6 +105,28 @@ def test_an_order_that_shows_while_waiting_is_adopted(simulator: Simulator, clie
     assert simulator.stats()["orders_per_number"] == {ALICE: 1}
 
 
+@pytest.mark.parametrize("search", [1, 2])
+def test_an_order_that_shows_in_either_of_the_two_searches_is_adopted(
+    simulator: Simulator, client: RevoxClient, clock: Clock, monkeypatch: pytest.MonkeyPatch, search: int
+) -> None:
+    monkeypatch.setattr("airflow_provider_revox.placing.LOOK_AFTER_SECONDS", (0.0,))
+    simulator.add_fault("create_call", "reset")
+    store = StateStore()
+
+    def shows() -> None:
+        if len(clock.slept) < 1 + search:
+            clock.during_sleep = shows
+            return
+        request = {"phone_number": ALICE, "assistant": {"prompt": "Ask."}, "force_now": True}
+        metadata = {"airflow_call_key": store.get("revox_call")["name"]}
+        client.send(create_call(read_request({**request, "metadata": metadata})))
+
+    clock.during_sleep = shows
+    assert placing(client, clock, store).once().how == "adopted"
+    assert simulator.stats()["requests"]["search_calls"] == 1 + search
+    assert simulator.stats()["orders_per_number"] == {ALICE: 1}
+
+
 def test_it_redials_once_and_then_gives_up(simulator: Simulator, client: RevoxClient, clock: Clock) -> None:
     simulator.add_fault("create_call", "reset", count=9)
     with pytest.raises(RevoxOutcomeUnknownError):

@@ -128,6 +128,7 @@ def test_another_condition_is_refused() -> None:
         ({"at": "2026-03-02T10:00:00z"}, None),
         ({"age": 10**400}, None),
         ({"at": "20260302"}, "at is not a datetime"),
+        ({"at": "2026-13-02T10:00:00Z"}, "at is not a datetime"),
         ({"at": "2026-W10-1"}, "at is not a datetime"),
         ({"at": "20260302T100000Z"}, "at is not a datetime"),
         ({"city": None}, "city is required and missing"),
