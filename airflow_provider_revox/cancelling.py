@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_revox.exceptions import RevoxConnectionError, RevoxError, RevoxNotFoundError
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 #: As long as Airflow's own default for `on_kill` of a trigger.
 CANCEL_WITHIN_SECONDS = 30.0
+CANCEL_TRIES = 3
 
 #: Keeps the event loop from forgetting what is under way.
 _under_way: set[asyncio.Task[None]] = set()
@@ -56,10 +58,32 @@ def cancel_on_worker(hook: RevoxHook, call_id: str, because: str) -> bool | None
     """
     outcome: bool | RevoxError
     try:
-        outcome = hook.cancel_call(call_id)
+        outcome = _cancel_briefly(hook, call_id)
     except RevoxError as error:
         outcome = error
     return _tell(call_id, because, outcome)
+
+
+def _cancel_briefly(hook: RevoxHook, call_id: str) -> bool:
+    """Ask with less patience than for other requests: Airflow kills a task that takes long to stop."""
+    from airflow_provider_revox import endpoints
+    from airflow_provider_revox.client import RevoxClient
+    from airflow_provider_revox.hooks import require_extensions
+
+    settings = hook.get_conn().settings
+    require_extensions(settings, "cancel_call")
+    client = RevoxClient(
+        replace(
+            settings,
+            timeout=min(settings.timeout, CANCEL_WITHIN_SECONDS / CANCEL_TRIES * 0.75),
+            tries=CANCEL_TRIES,
+            longest_pause_seconds=CANCEL_WITHIN_SECONDS / CANCEL_TRIES * 0.25,
+        )
+    )
+    try:
+        return client.send(endpoints.cancel_call(call_id))
+    finally:
+        client.close()
 
 
 async def cancel_if_ended(conn_id: str, call_id: str, ti: Any) -> None:

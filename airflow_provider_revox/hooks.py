@@ -180,7 +180,7 @@ class RevoxHook(BaseHook):
         from airflow_provider_revox import endpoints
 
         connection = self.get_conn()
-        _require_extensions(connection.settings, "cancel_call")
+        require_extensions(connection.settings, "cancel_call")
         return connection.send(endpoints.cancel_call(call_id))
 
     async def acancel_call(self, call_id: str) -> bool:
@@ -188,7 +188,7 @@ class RevoxHook(BaseHook):
         from airflow_provider_revox import endpoints
 
         async with self.aget_conn() as connection:
-            _require_extensions(connection.settings, "acancel_call")
+            require_extensions(connection.settings, "acancel_call")
             return await connection.send(endpoints.cancel_call(call_id))
 
     def search_calls(self, page: int = 0, page_size: int = 50, **filters: Any) -> CallSearchResult:
@@ -203,7 +203,7 @@ class RevoxHook(BaseHook):
         from airflow_provider_revox import endpoints
 
         connection = self.get_conn()
-        _require_extensions(connection.settings, "search_calls")
+        require_extensions(connection.settings, "search_calls")
         return connection.send(endpoints.search_calls(page, page_size, filters))
 
     async def asearch_calls(self, page: int = 0, page_size: int = 50, **filters: Any) -> CallSearchResult:
@@ -211,7 +211,7 @@ class RevoxHook(BaseHook):
         from airflow_provider_revox import endpoints
 
         async with self.aget_conn() as connection:
-            _require_extensions(connection.settings, "asearch_calls")
+            require_extensions(connection.settings, "asearch_calls")
             return await connection.send(endpoints.search_calls(page, page_size, filters))
 
     def test_connection(self) -> tuple[bool, str]:
@@ -258,7 +258,8 @@ class _SeenIds:
                 yield row
 
 
-def _require_extensions(settings: ClientSettings, method: str) -> None:
+def require_extensions(settings: ClientSettings, method: str) -> None:
+    """Refuse what the connection switches off. :raises RevoxConnectionError: with ``api_extensions=off``."""
     if settings.api_extensions == "off":
         raise RevoxConnectionError(f"{method} needs an API extension, and the connection has api_extensions=off")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -271,3 +272,19 @@ def test_the_execution_timeout_obeys_cancel_on_timeout(
 def test_a_cancel_without_the_extension_lets_the_call_go_on(plain_revox: Simulator) -> None:
     with pytest.raises(AirflowSensorTimeout, match="The call itself goes on"):
         TaskRun().run(operator(timeout=1, cancel_on_timeout=True))
+
+
+def test_cancelling_on_a_worker_takes_a_bounded_time(
+    revox: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection's own patience would be five times 30 s."""
+    monkeypatch.setattr(cancelling, "CANCEL_WITHIN_SECONDS", 1.2)
+    with RevoxHook() as hook:
+        call_id = hook.create_call({"phone_number": "+14155550160", "assistant_id": "asst_plain"}).id
+        revox.add_fault("cancel_call", "hold", count=9)
+        began = time.monotonic()
+        assert cancelling.cancel_on_worker(hook, call_id, "the test says so") is None
+        assert time.monotonic() - began < 30
+    revox.release()
+    assert revox.stats()["requests"]["cancel_call"] == 3
+    assert f"Call {call_id} may not be cancelled" in caplog.text
