@@ -38,6 +38,13 @@ def without_extensions() -> Iterator[Simulator]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def simulators() -> Iterator[dict[bool, Simulator]]:
+    """Two simulators in real time, for tests that reset them: by whether they can search."""
+    with Simulator(speed=1, seed=7) as searching, Simulator(speed=1, seed=7, extensions=False) as plain:
+        yield {True: searching, False: plain}
+
+
 def connect(monkeypatch: pytest.MonkeyPatch, simulator: Simulator, **extra: Any) -> None:
     """Make `revox_default` lead to a simulator."""
     connection = {"conn_type": "revox", "host": simulator.base_url, "password": simulator.api_key, "extra": extra}

@@ -8,7 +8,6 @@ record, or the record says that something is unknown. ``REVOX_HISTORIES=2000`` r
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -66,6 +65,23 @@ class Handle(StateStore):
     def __init__(self, shared: StateStore) -> None:
         super().__init__()
         self.values = shared.values
+
+
+def run_histories(
+    machine: type[RuleBasedStateMachine], simulators: dict[bool, Simulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run random histories of a machine, which sets the clock and finds both simulators in its class."""
+    monkeypatch.setattr(settling_module, "utcnow", settling_module.utcnow)
+    monkeypatch.setattr(machine, "simulators", simulators, raising=False)
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=int(os.environ.get("REVOX_HISTORIES", "60")),
+            stateful_step_count=12,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
 
 
 class Histories(RuleBasedStateMachine):
@@ -262,25 +278,9 @@ class Histories(RuleBasedStateMachine):
         assert taken <= known or len(taken - known) <= len(open_ends), (taken - known, record)
 
 
-@pytest.fixture(scope="module")
-def simulators() -> Iterator[dict[bool, Simulator]]:
-    with Simulator(speed=1, seed=7) as searching, Simulator(speed=1, seed=7, extensions=False) as plain:
-        yield {True: searching, False: plain}
-
-
 @pytest.mark.timeout(3600)
 def test_random_histories(simulators: dict[bool, Simulator], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settling_module, "utcnow", settling_module.utcnow)
-    monkeypatch.setattr(Histories, "simulators", simulators, raising=False)
-    run_state_machine_as_test(
-        Histories,
-        settings=settings(
-            max_examples=int(os.environ.get("REVOX_HISTORIES", "60")),
-            stateful_step_count=12,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(Histories, simulators, monkeypatch)
 
 
 def test_a_worker_that_stalls_before_its_intent_does_not_dial_after_another(simulators: dict[bool, Simulator]) -> None:

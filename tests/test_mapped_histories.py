@@ -6,15 +6,13 @@ Each person is ordered to be phoned at most once, whichever index asks. ``REVOX_
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from airflow_provider_revox import settling as settling_module
 from airflow_provider_revox.client import ClientSettings, RevoxClient
@@ -25,7 +23,7 @@ from airflow_provider_revox.placing import Placing
 from airflow_provider_revox.settling import Origin
 from airflow_provider_revox.simulator import Simulator
 from tests.harness import Replaced, StateStore
-from tests.test_histories import POST_FAULTS, SEARCH_FAULTS, Crash
+from tests.test_histories import POST_FAULTS, SEARCH_FAULTS, Crash, run_histories
 
 PEOPLE = ["+14155550100", "+14155550101", "+14155550102", "+14155550103"]
 
@@ -142,25 +140,9 @@ class MappedHistories(RuleBasedStateMachine):
             assert all(count <= 1 for count in orders.values()), orders
 
 
-@pytest.fixture(scope="module")
-def simulators() -> Iterator[dict[bool, Simulator]]:
-    with Simulator(speed=1, seed=7) as searching, Simulator(speed=1, seed=7, extensions=False) as plain:
-        yield {True: searching, False: plain}
-
-
 @pytest.mark.timeout(3600)
 def test_random_histories(simulators: dict[bool, Simulator], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settling_module, "utcnow", settling_module.utcnow)
-    monkeypatch.setattr(MappedHistories, "simulators", simulators, raising=False)
-    run_state_machine_as_test(
-        MappedHistories,
-        settings=settings(
-            max_examples=int(os.environ.get("REVOX_HISTORIES", "60")),
-            stateful_step_count=12,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(MappedHistories, simulators, monkeypatch)
 
 
 ALICE, BOB = PEOPLE[0], PEOPLE[1]
