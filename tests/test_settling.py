@@ -288,6 +288,7 @@ def test_a_number_is_no_word(run: Any) -> None:
     r.stores[-1].set("revox_settle", {"redial_after": ALICE})
     with pytest.raises(RevoxRecordError) as told:
         r.ask(-1, ALICE)
+    assert str(told.value).startswith("revox_settle (redial_after) must be a call id or nonce")
     assert ALICE not in str(told.value)
 
 
