@@ -286,3 +286,35 @@ def test_the_documented_faults_can_be_armed_as_they_are_written(sim):
         reply = httpx.post(f"{sim.url}/_simulator/faults", content=body, headers={"Content-Type": "application/json"})
         assert reply.status_code == 200, reply.text
     assert {json.loads(body)["kind"] for body in bodies} == set(KINDS)
+
+
+def test_a_fault_for_one_number_spares_all_others(sim, client):
+    other = {**BODY, "phone_number": "+12025550113"}
+    order = client.post("/call", json=other).json()["call"]
+    sim.add_fault("create_call", "unavailable", phone_number=BODY["phone_number"], probability=1)
+    sim.add_fault("get_call", "not_found", phone_number=other["phone_number"])
+    sim.add_fault("search_calls", "server_error", phone_number=other["phone_number"])
+    assert client.post("/call", json=other).status_code == 200
+    assert client.post("/call", json=BODY).status_code == 503
+    assert client.get(f"/call/{order['id']}").status_code == 404
+    assert client.get(f"/call/{order['id']}").status_code == 200
+    assert client.post("/call/search", json={**SEARCH, "to_phone_number": BODY["phone_number"]}).status_code == 200
+    assert client.post("/call/search", json={**SEARCH, "to_phone_number": other["phone_number"]}).status_code == 500
+    sim.clear_faults(other["phone_number"])
+    assert client.post("/call", json=BODY).status_code == 503
+    sim.clear_faults(BODY["phone_number"])
+    assert client.post("/call", json=BODY).status_code == 200
+
+
+async def test_a_release_for_one_number_lets_others_wait(sim):
+    sim.add_fault("create_call", "hold", count=2)
+    headers = {"Authorization": f"Bearer {sim.api_key}"}
+    async with httpx.AsyncClient(base_url=sim.base_url, headers=headers) as client:
+        one = asyncio.create_task(client.post("/call", json=BODY))
+        two = asyncio.create_task(client.post("/call", json={**BODY, "phone_number": "+12025550113"}))
+        await asyncio.to_thread(until, lambda: sim.stats()["held"] == 2)
+        assert sim.release("+12025550113") == 1
+        assert (await two).status_code == 200
+        assert not one.done()
+        assert sim.release() == 1
+        assert (await one).status_code == 200

@@ -130,9 +130,23 @@ def test_everything_is_reachable_over_http(sim):
     assert stats["dials"] == {"+12025550112": 1}
     assert (stats["orders_created"], stats["posts_received"], stats["requests"]) == (1, 1, {"create_call": 1})
     assert httpx.post(f"{control}/release").json() == {"released": 0}
+    assert httpx.post(f"{control}/release", params={"phone_number": "+12025550112"}).json() == {"released": 0}
     assert sim.orders()[0]["status"] == "completed"
     assert httpx.post(f"{control}/reset").status_code == 200
     assert httpx.get(f"{control}/orders").json() == []
+
+
+def test_the_key_can_be_rotated():
+    with Simulator(api_key="old") as sim:
+        control = f"{sim.url}/_simulator/api-key"
+        assert httpx.post(control, json={"api_key": "new"}).status_code == 200
+        for bad in ("", " x", "x\n", "ä", None):
+            assert httpx.post(control, json={"api_key": bad}).status_code == 422
+        answers = {
+            key: httpx.get(f"{sim.base_url}/call", headers={"Authorization": f"Bearer {key}"}).status_code
+            for key in ("old", "new")
+        }
+    assert answers == {"old": 401, "new": 200}
 
 
 @pytest.mark.parametrize("seconds", [-1, 1e12, "x", None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -35,7 +36,7 @@ class Api:
         self._state = state
         self._faults = faults
         self._holding = holding
-        self._credentials = api_key.encode()
+        self.change_key(api_key)
         self._extensions = extensions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,13 +59,18 @@ class Api:
         order = state.orders.get(call_id)
         if endpoint == "get_call" and order is not None:
             order.polls += 1
-        fault = self._faults.striking(endpoint)
+        exchange.phone_number = order.phone_number if order else _number_in(body)
+        fault = self._faults.striking(endpoint, exchange.phone_number)
         asked = fault.order if fault else None
         take = partial(self._take, endpoint, order, scope["query_string"], body, asked)
         if asked is None:
             await exchange.reply(take())
         else:
             await misbehave(asked, take, exchange)
+
+    def change_key(self, api_key: str) -> None:
+        """Take another key from now on, and no longer the one before."""
+        self._credentials = api_key.encode()
 
     def _knows_key(self, scope: Scope) -> bool:
         for name, value in scope["headers"]:
@@ -141,3 +147,13 @@ class Api:
         begin = search.page * search.page_size
         page = b",".join(order.as_bytes() for order in orders[begin : begin + search.page_size])
         return Reply(200, b'{"calls":[%b],"total_count":%d}' % (page, total))
+
+
+def _number_in(body: bytes) -> str | None:
+    """Return the number that a request to call or to search is about."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    number = (asked.get("phone_number") or asked.get("to_phone_number")) if isinstance(asked, dict) else None
+    return number if isinstance(number, str) else None

@@ -64,7 +64,8 @@ def build_app(control: Control, api_key: str, *, extensions: bool) -> FastAPI:
     """Return the whole application."""
     app = FastAPI(title="Revox simulator", openapi_url=None)
     app.add_exception_handler(RequestValidationError, _unprocessable)
-    app.mount("/api", Api(control.state, control.faults, control.holding, api_key, extensions=extensions))
+    api = Api(control.state, control.faults, control.holding, api_key, extensions=extensions)
+    app.mount("/api", api)
 
     @app.get("/_simulator/stats")
     async def stats() -> JSONResponse:
@@ -83,9 +84,9 @@ def build_app(control: Control, api_key: str, *, extensions: bool) -> FastAPI:
         return JSONResponse(control.add_fault(order))
 
     @app.delete("/_simulator/faults")
-    async def clear_faults() -> JSONResponse:
-        control.faults.clear()
-        return JSONResponse({"faults": []})
+    async def clear_faults(phone_number: str | None = None) -> JSONResponse:
+        control.faults.clear(phone_number)
+        return JSONResponse({"faults": control.faults.shown()})
 
     @app.post("/_simulator/advance")
     async def advance(
@@ -94,8 +95,15 @@ def build_app(control: Control, api_key: str, *, extensions: bool) -> FastAPI:
         return JSONResponse({"now": iso(control.advance(seconds))})
 
     @app.post("/_simulator/release")
-    async def release() -> JSONResponse:
-        return JSONResponse({"released": control.holding.release()})
+    async def release(phone_number: str | None = None) -> JSONResponse:
+        return JSONResponse({"released": control.holding.release(phone_number)})
+
+    @app.post("/_simulator/api-key")
+    async def change_key(
+        key: Annotated[str, Body(embed=True, alias="api_key", pattern=r"^[!-~]+( [!-~]+)*$")],
+    ) -> JSONResponse:
+        api.change_key(key)
+        return JSONResponse({})
 
     @app.post("/_simulator/reset")
     async def reset() -> JSONResponse:

@@ -53,13 +53,14 @@ _OPTIONAL: dict[str, set[str]] = {
     "hold": {"taken"},
 }
 _ONLY_AT: dict[str, str] = {"late_in_search": "create_call", "incomplete_search": "search_calls"}
-_COMMON = {"endpoint", "kind", "count", "probability", "after"}
+_COMMON = {"endpoint", "kind", "count", "probability", "after", "phone_number"}
 
 
 class FaultOrder(BaseModel):
     """A fault as it is asked for.
 
     Without ``count`` and ``probability`` it strikes once. ``after`` lets that many requests through first.
+    ``phone_number`` spares requests that are not about this number.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -69,6 +70,7 @@ class FaultOrder(BaseModel):
     count: Annotated[StrictInt, Field(ge=1)] | None = None
     probability: Annotated[StrictInt | StrictFloat, Field(gt=0, le=1)] | None = None
     after: Annotated[StrictInt, Field(ge=0)] = 0
+    phone_number: StrictStr | None = None
 
     retry_after: Seconds | StrictStr | None = None
     seconds: Seconds = 0
@@ -103,9 +105,9 @@ class Fault:
         self._left = order.count or (None if order.probability is not None else 1)
         self._choices = choices
 
-    def strikes(self) -> bool:
-        """Whether the fault strikes this request; asking counts the request."""
-        if self._left == 0:
+    def strikes(self, phone_number: str | None = None) -> bool:
+        """Whether the fault strikes this request, which is about a number; asking counts the request."""
+        if self._left == 0 or self.order.phone_number not in (None, phone_number):
             return False
         if self._let_through > 0:
             self._let_through -= 1
@@ -137,9 +139,10 @@ class Faults:
         self._by_endpoint.setdefault(order.endpoint, []).append(fault)
         return fault
 
-    def clear(self) -> None:
-        """Disarm every fault; the counts of what has struck stay."""
-        self._by_endpoint.clear()
+    def clear(self, phone_number: str | None = None) -> None:
+        """Disarm every fault, or those for one number; the counts of what has struck stay."""
+        for faults in self._by_endpoint.values():
+            faults[:] = [fault for fault in faults if phone_number not in (None, fault.order.phone_number)]
 
     def reset(self) -> None:
         """Disarm every fault and forget the counts."""
@@ -147,10 +150,10 @@ class Faults:
         self._last_id = 0
         self.fired: dict[str, int] = {}
 
-    def striking(self, endpoint: str) -> Fault | None:
-        """Return the fault that strikes this request, if one does."""
+    def striking(self, endpoint: str, phone_number: str | None = None) -> Fault | None:
+        """Return the fault that strikes this request, which is about a number, if one does."""
         for fault in self._by_endpoint.get(endpoint, ()):
-            if fault.strikes():
+            if fault.strikes(phone_number):
                 self.fired[fault.order.kind] = self.fired.get(fault.order.kind, 0) + 1
                 return fault
         return None

@@ -177,13 +177,13 @@ class Simulator:
         order = FaultOrder.model_validate({"endpoint": endpoint, "kind": kind, **arguments})
         return self._call(lambda control: control.add_fault(order))
 
-    def clear_faults(self) -> None:
-        """Disarm every fault."""
-        self._call(lambda control: control.faults.clear())
+    def clear_faults(self, phone_number: str | None = None) -> None:
+        """Disarm every fault, or those for one number."""
+        self._call(lambda control: control.faults.clear(phone_number))
 
-    def release(self) -> int:
-        """Let every held request go on, and return how many there were."""
-        return self._call(lambda control: control.holding.release())
+    def release(self, phone_number: str | None = None) -> int:
+        """Let every held request go on, or those about one number, and return how many there were."""
+        return self._call(lambda control: control.holding.release(phone_number))
 
     def advance(self, seconds: float) -> None:
         """Jump the virtual clock forward; everything that was due by then has happened on return."""

@@ -51,23 +51,29 @@ class Holding:
     """Requests that are held open, until they are released or the server stops."""
 
     def __init__(self) -> None:
-        self.held = 0
         self.closing = asyncio.Event()
-        self._released = asyncio.Event()
+        self._waiting: list[tuple[str | None, asyncio.Event]] = []
 
-    def release(self) -> int:
-        """Let every held request go on, and return how many there were."""
-        self._released.set()
-        self._released = asyncio.Event()
-        return self.held
+    @property
+    def held(self) -> int:
+        """How many requests are being held."""
+        return len(self._waiting)
 
-    async def wait(self) -> None:
-        """Hold a request until the next release."""
-        self.held += 1
+    def release(self, phone_number: str | None = None) -> int:
+        """Let every held request go on, or those about one number, and return how many there were."""
+        released = [event for number, event in self._waiting if phone_number in (None, number)]
+        for event in released:
+            event.set()
+        return len(released)
+
+    async def wait(self, phone_number: str | None) -> None:
+        """Hold a request, which is about a number, until the next release."""
+        waiting = (phone_number, asyncio.Event())
+        self._waiting.append(waiting)
         try:
-            await self._released.wait()
+            await waiting[1].wait()
         finally:
-            self.held -= 1
+            self._waiting.remove(waiting)
 
 
 class Exchange:
@@ -77,6 +83,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._holding = holding
+        #: The number that the request is about, once that is known.
+        self.phone_number: str | None = None
         self._transport: asyncio.Transport = scope["state"]["transport"]
 
     async def body(self) -> bytes | None:
@@ -130,7 +138,7 @@ class Exchange:
 
     async def hold(self) -> bool:
         """Hold the request until it is released; False when the client has left or the server stops."""
-        return await self._first_of(self._holding.wait())
+        return await self._first_of(self._holding.wait(self.phone_number))
 
     async def delay(self, seconds: float) -> bool:
         """Let real seconds pass; False when the client has left or the server stops."""
