@@ -32,9 +32,9 @@ class Airflow:
 
     def __init__(self, home: Path, processes: Processes, revox: str, api_key: str) -> None:
         self._processes = processes
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self._environment = {**_clean_environment(home), **_settings(home, port), **_connection(revox, api_key)}
+        self._environment = {**clean_environment(home), **settings(home, port), **_connection(revox, api_key)}
         # The environment may name a proxy, which has no business here.
         self._rest = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
@@ -130,14 +130,14 @@ class Airflow:
         return reply
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _clean_environment(home: Path) -> dict[str, str]:
+def clean_environment(home: Path) -> dict[str, str]:
     """Return this process's environment without what reaches into the demo or out of it: another Airflow's settings, proxies."""
     (home / "tmp").mkdir()
     kept = {
@@ -152,8 +152,8 @@ def _clean_environment(home: Path) -> dict[str, str]:
     return kept
 
 
-def _settings(home: Path, port: int) -> dict[str, str]:
-    settings = {
+def settings(home: Path, port: int) -> dict[str, str]:
+    values = {
         "CORE__DAGS_FOLDER": str(EXAMPLE_DAGS),
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -174,7 +174,7 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "API__SECRET_KEY": secrets.token_hex(32),
         "API_AUTH__JWT_SECRET": secrets.token_hex(64),
     }
-    environment = {f"AIRFLOW__{name}": value for name, value in settings.items()}
+    environment = {f"AIRFLOW__{name}": value for name, value in values.items()}
     return {
         **environment,
         "AIRFLOW_HOME": str(home),

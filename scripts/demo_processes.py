@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil  # type: ignore[import-untyped]
 
@@ -78,9 +78,9 @@ class Processes:
         """Return the file that a process writes to."""
         return self._home / f"{name}.log"
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], **popen: Any) -> None:
         """Start a process; what it writes goes to its log."""
-        with self.log_of(name).open("wb") as log:
+        with self.log_of(name).open("ab") as log:
             self._interruptions.hold()
             self._running[name] = subprocess.Popen(
                 command,
@@ -91,6 +91,7 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for the demo alone, and whatever this process starts can be found by its session.
                 start_new_session=True,
+                **popen,
             )
             self._interruptions.let_through()
 
@@ -123,25 +124,27 @@ class Processes:
     def stop(self) -> None:
         """End all processes and whatever they have started."""
         sessions = {process.pid for process in self._running.values()}
-        _signal(_members(sessions), signal.SIGTERM)
-        if not self._gone(sessions, STOP_WITHIN_SECONDS):
-            _signal(_members(sessions), signal.SIGKILL)
-            self._gone(sessions, KILLED_WITHIN_SECONDS)
+        send_signal(members_of(sessions), signal.SIGTERM)
+        if not self.gone(sessions, STOP_WITHIN_SECONDS):
+            send_signal(members_of(sessions), signal.SIGKILL)
+            self.gone(sessions, KILLED_WITHIN_SECONDS)
         self._running.clear()
 
-    def _gone(self, sessions: set[int], within_seconds: float) -> bool:
+    def gone(self, sessions: set[int], within_seconds: float) -> bool:
+        """Wait until nothing lives of these sessions; say whether that was so in time."""
         deadline = time.monotonic() + within_seconds
         while True:
-            if not _members(sessions):
+            if not members_of(sessions):
                 for process in self._running.values():
-                    process.wait()
+                    if process.pid in sessions:
+                        process.wait()
                 return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(LOOK_EVERY_SECONDS / 4)
 
 
-def _members(sessions: set[int]) -> list[int]:
+def members_of(sessions: set[int]) -> list[int]:
     """Return the living processes of these sessions. Airflow gives each task a process group of its own, but no session."""
     return [pid for pid in psutil.pids() if _session_of(pid) in sessions]
 
@@ -155,7 +158,7 @@ def _session_of(pid: int) -> int | None:
         return None
 
 
-def _signal(pids: list[int], number: signal.Signals) -> None:
+def send_signal(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)

@@ -1,0 +1,83 @@
+"""The three books: what Revox dialled, what the record says, what XCom holds. They must agree, whatever happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_revox.models import mask_number
+
+if TYPE_CHECKING:
+    from tests.system.deployment import Person
+
+
+@dataclass
+class Books:
+    """What is known of one person at the end of a scenario."""
+
+    person: str
+    number: str
+    state: str | None
+    tries: int
+    orders: list[dict[str, Any]]
+    dials: int
+    record: dict[str, Any] | None
+    call_id: Any
+    answer: Any
+    call: Any
+    logs: str
+
+    @classmethod
+    def of(cls, person: Person) -> Books:
+        task = person.task
+        run = person.run
+        return cls(
+            person=str(person),
+            number=person.number,
+            state=task["state"],
+            tries=task["try_number"],
+            orders=person.orders,
+            dials=person.revox.stats()["dials"].get(person.number, 0),
+            record=person.record,
+            call_id=run.xcom("call_id"),
+            answer=run.xcom("return_value"),
+            call=run.xcom("call"),
+            logs=person.logs(),
+        )
+
+    def check_once(self) -> None:
+        """Nobody was phoned twice."""
+        assert len(self.orders) <= 1, self
+        assert self.dials <= 1, self
+
+    def check_answered(self) -> None:
+        """The task succeeded with what the person said, and all three books tell of the same call."""
+        self.check_once()
+        assert self.state == "success", self
+        (order,) = self.orders
+        assert self.record is None or (self.record["state"], self.record["call_id"]) == ("placed", order["id"]), self
+        assert self.call_id == self.call["id"] == order["id"], self
+        assert self.answer is not None, self
+        assert self.answer == order["last_call_attempt"]["structured_output"], self
+
+    def check_unknown(self) -> None:
+        """The task failed for good and says when it asked for a call to whom, that nobody knows what became of it, and what to do."""
+        self.check_once()
+        assert self.state == "failed", self
+        assert self.record is not None, self
+        assert self.record["state"] == "unknown", self
+        posted_by = self.record["post_before"][:17]
+        assert "RevoxOutcomeUnknownError" in self.logs, self
+        assert f"A request to phone {mask_number(self.number)} was made at " in self.logs, self
+        assert posted_by[:13] in self.logs, self
+        assert (
+            f'redial_after=\\"{self.record["nonce"]}\\"' in self.logs.replace('\\\\"', '\\"')
+            or self.record["nonce"] in self.logs
+        ), self
+
+    def __str__(self) -> str:
+        shown = {name: value for name, value in vars(self).items() if name not in ("logs", "orders")}
+        orders = [(order["id"], order["status"], order["calls_count"]) for order in self.orders]
+        return f"{shown}\norders: {orders}\nlogs:\n{self.logs[-6000:]}"
+
+    __repr__ = __str__

@@ -1,0 +1,88 @@
+"""The processes of a system test: each in a session and a process group of its own, with its own log, and mortal."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from demo_processes import KILLED_WITHIN_SECONDS, Processes, members_of, send_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+#: How much of each log a failure shows.
+LOG_TAIL_LINES = 40
+
+
+class _NobodyInterrupts:
+    """pytest ends the tests on Ctrl-C, and its fixtures stop the processes."""
+
+    def hold(self) -> None: ...
+
+    def let_through(self) -> None: ...
+
+
+class Machine(Processes):
+    """Processes that tests stop, kill and start again by name."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, _NobodyInterrupts())  # type: ignore[arg-type]
+        self._started_as: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], **popen: Any) -> None:
+        self._started_as[name] = command, environment
+        super().start(name, command, environment, **popen)
+
+    def start_again(self, name: str) -> None:
+        """Start a process that was killed, as it was started before; its log goes on."""
+        super().start(name, *self._started_as[name])
+
+    def pids(self, name: str) -> list[int]:
+        """Return the living processes of a component: the one that was started, and what it started."""
+        return members_of({self._running[name].pid})
+
+    def main_pid(self, name: str) -> int:
+        return self._running[name].pid
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a component and all that it has started."""
+        send_signal(self.pids(name), number)
+
+    def kill(self, name: str) -> None:
+        """End a component and all that it has started as a power cut would."""
+        session = {self._running[name].pid}
+        # What is killed one after the other must not notice that the others are gone.
+        send_signal(members_of(session), signal.SIGSTOP)
+        send_signal(members_of(session), signal.SIGKILL)
+        self.gone(session, KILLED_WITHIN_SECONDS)
+        self._running.pop(name).wait()
+
+    def end(self, name: str, within_seconds: float = 60) -> None:
+        """Ask a component to end, as a deployment does, and wait until it has."""
+        process = self._running[name]
+        process.send_signal(signal.SIGTERM)
+        process.wait(within_seconds)
+        self._running.pop(name)
+
+    def is_running(self, name: str) -> bool:
+        return name in self._running
+
+    def tails(self) -> str:
+        """Return the end of every log, for whoever looks at a failure."""
+        parts = []
+        for name in self._started_as:
+            if not self.log_of(name).exists():
+                continue
+            lines = self.log_of(name).read_text(errors="replace").splitlines()
+            parts += [f"----- {name}", *lines[-LOG_TAIL_LINES:]]
+        return "\n".join(parts)
+
+
+def kill(*pids: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Signal processes by id; those that are gone do not matter."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,27 @@
+"""Scenarios side by side."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+
+class Together:
+    """
+    Scenarios that run at the same time in one Airflow; each test looks at what came of its own.
+
+    Two cores are the limit, and most of a scenario is waiting.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._pool = ThreadPoolExecutor(at_once)
+        self._futures: dict[Any, Future[Any]] = {}
+
+    def begin(self, key: Any, play: Any, *arguments: Any) -> None:
+        self._futures[key] = self._pool.submit(play, *arguments)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._futures[key].result()
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
