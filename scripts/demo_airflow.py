@@ -131,6 +131,7 @@ class Airflow:
 
 
 def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -153,6 +154,7 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 
 def settings(home: Path, port: int) -> dict[str, str]:
+    """Return the environment of an Airflow that lives in a directory and whose API server listens on a port."""
     values = {
         "CORE__DAGS_FOLDER": str(EXAMPLE_DAGS),
         "CORE__LOAD_EXAMPLES": "False",

@@ -159,6 +159,7 @@ def _session_of(pid: int) -> int | None:
 
 
 def send_signal(pids: list[int], number: signal.Signals) -> None:
+    """Signal processes by id; those that are gone do not matter."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.system.deployment import Deployment, keep_home
+from tests.system.together import Together
+
+#: Scenarios side by side: what two cores can bear without heartbeats being late.
+AT_ONCE = 14
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +46,29 @@ def _heal(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "airflow" in request.fixturenames:
         request.getfixturevalue("airflow").heal()
+
+
+@pytest.fixture(scope="session")
+def _played(request: pytest.FixtureRequest, airflow: Deployment) -> Iterator[Together]:
+    """All scenarios of the modules that were asked for, begun at once: most of each is waiting."""
+    together = Together(AT_ONCE)
+    modules = {item.module for item in request.session.items if hasattr(item, "module")}
+    for module in sorted(modules, key=lambda module: module.__name__):
+        for key, play in getattr(module, "SCENARIOS", {}).items():
+            together.begin((module.__name__, key), play, airflow)
+    yield together
+    together.close()
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest, _played: Together) -> Callable[[Any], Any]:
+    """Returns what came of one of the scenarios of a module, by its key."""
+    return lambda key: _played[request.module.__name__, key]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Look at the scenarios that run side by side first; what kills a component of Airflow would disturb them."""
+    items.sort(key=lambda item: getattr(item.module, "DESTRUCTIVE", False))  # type: ignore[attr-defined]
 
 
 @pytest.hookimpl(wrapper=True)

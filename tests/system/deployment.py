@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from demo_airflow import clean_environment, free_port, settings
+from demo_processes import send_signal
 
 from tests.system.machine import Machine
 from tests.system.points import DIRECTORY
@@ -85,7 +87,8 @@ class Deployment:
         self.still = Revox(self.machine, "revox-still", speed=0.01)
         own = {
             "CORE__DAGS_FOLDER": str(DAGS),
-            "CORE__PARALLELISM": "8",
+            # Workers that a test has stopped keep their places.
+            "CORE__PARALLELISM": "24",
             **SHORT_LEASES,
             "DATABASE__SQL_ALCHEMY_CONN": start_postgres(self.machine, home),
             **self.settings(),
@@ -139,9 +142,10 @@ class Deployment:
 
     def heal(self) -> None:
         """Start again what a test left dead, and wait until all is well."""
-        for name in ("api-server", "dag-processor", *self.workers, *self.schedulers, *self.triggerers):
-            if not self.machine.is_running(name):
-                self.machine.start_again(name)
+        with self.machine.lock:
+            for name in ("api-server", "dag-processor", *self.workers, *self.schedulers, *self.triggerers):
+                if not self.machine.is_running(name):
+                    self.machine.start_again(name)
         self.until(lambda: self._answers("/execution/health"), "the API server", START_WITHIN_SECONDS)
         self.until(self.is_healthy, "Airflow to be healthy", START_WITHIN_SECONDS)
 
@@ -260,6 +264,16 @@ class Run:
         reply = self.airflow._rest.get(path, params={"map_index": map_index, "deserialize": True})
         return reply.json()["value"] if reply.status_code == 200 else None
 
+    def xcoms(self, key: str) -> dict[int, Any]:
+        """Return the XComs of all map indexes of the task."""
+        path = "/taskInstances/call/xcomEntries"
+        entries: list[dict[str, Any]] = []
+        while True:
+            page = self.json("GET", path, params={"xcom_key": key, "limit": 100, "offset": len(entries)})
+            entries += page["xcom_entries"]
+            if len(entries) >= page["total_entries"]:
+                return {entry["map_index"]: self.xcom(key, entry["map_index"]) for entry in entries}
+
     def delete(self) -> None:
         self.json("DELETE")
 
@@ -302,6 +316,11 @@ class Person:
     def wait_until_reached(self) -> tuple[int, int]:
         """Return the task process and its supervisor as soon as the task stands at its point."""
         return self._who("reached")
+
+    @property
+    def has_reached(self) -> bool:
+        """Whether the task has come to its point."""
+        return self.airflow.points.joinpath(f"{self.number}.reached").exists()
 
     def wait_until_it_runs(self, try_number: int = 1) -> tuple[int, int]:
         return self._who(f"try{try_number}")
@@ -353,14 +372,9 @@ class Person:
         return self.run.logs()
 
 
-def task_pids(supervisor: int) -> list[int]:
-    """Return the processes below a process."""
-    import psutil
-
-    try:
-        return [child.pid for child in psutil.Process(supervisor).children(recursive=True)]
-    except psutil.Error:
-        return []
+def kill(*pids: int) -> None:
+    """End processes as a power cut would."""
+    send_signal(list(pids), signal.SIGKILL)
 
 
 def keep_home() -> bool:

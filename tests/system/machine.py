@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from contextlib import suppress
+import threading
 from typing import TYPE_CHECKING, Any
 
 from demo_processes import KILLED_WITHIN_SECONDS, Processes, members_of, send_signal
@@ -30,6 +29,8 @@ class Machine(Processes):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, _NobodyInterrupts())  # type: ignore[arg-type]
+        #: Held while something is dead that will be started again, lest somebody takes it for a failure.
+        self.lock = threading.RLock()
         self._started_as: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], **popen: Any) -> None:
@@ -39,6 +40,10 @@ class Machine(Processes):
     def start_again(self, name: str) -> None:
         """Start a process that was killed, as it was started before; its log goes on."""
         super().start(name, *self._started_as[name])
+
+    def check(self, *, may_end: str = "") -> None:
+        with self.lock:
+            super().check(may_end=may_end)
 
     def pids(self, name: str) -> list[int]:
         """Return the living processes of a component: the one that was started, and what it started."""
@@ -55,10 +60,11 @@ class Machine(Processes):
         """End a component and all that it has started as a power cut would."""
         session = {self._running[name].pid}
         # What is killed one after the other must not notice that the others are gone.
-        send_signal(members_of(session), signal.SIGSTOP)
-        send_signal(members_of(session), signal.SIGKILL)
-        self.gone(session, KILLED_WITHIN_SECONDS)
-        self._running.pop(name).wait()
+        with self.lock:
+            send_signal(members_of(session), signal.SIGSTOP)
+            send_signal(members_of(session), signal.SIGKILL)
+            self.gone(session, KILLED_WITHIN_SECONDS)
+            self._running.pop(name).wait()
 
     def end(self, name: str, within_seconds: float = 60) -> None:
         """Ask a component to end, as a deployment does, and wait until it has."""
@@ -79,10 +85,3 @@ class Machine(Processes):
             lines = self.log_of(name).read_text(errors="replace").splitlines()
             parts += [f"----- {name}", *lines[-LOG_TAIL_LINES:]]
         return "\n".join(parts)
-
-
-def kill(*pids: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Signal processes by id; those that are gone do not matter."""
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)

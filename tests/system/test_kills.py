@@ -11,14 +11,14 @@ Guarding lines, each of which turns tests here red when it is taken out:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
 from tests.system.books import Books
-from tests.system.deployment import Deployment, Person
-from tests.system.machine import kill
-from tests.system.together import Together
+from tests.system.deployment import FINAL_STATES, Deployment, Person, kill, new_number
 
 #: Point → what becomes of it with search, and without.
 OUTCOMES = {
@@ -41,23 +41,22 @@ def play(airflow: Deployment, point: str, revox_name: str, dag_id: str = "call")
     revox = getattr(airflow, revox_name)
     if point.startswith("in_flight"):
         person = in_flight(airflow, revox_name, dag_id, taken=point == "in_flight_taken")
-    elif point == "reading_the_end":
-        person = airflow.call(revox, dag_id=dag_id, stop_at="resuming")
-        person.wait_until_reached()
-        held = revox.fault("get_call", "hold", phone_number=person.number)
-        person.let_go()
-        airflow.until(lambda: revox.has_struck(held), "the last look")
-        kill(person.wait_until_reached()[0])
+    elif point in ("resuming", "reading_the_end"):
+        person = resuming(airflow, revox_name)
+        task, _ = person.wait_until_reached()
+        if point == "reading_the_end":
+            held = revox.fault("get_call", "hold", phone_number=person.number)
+            person.let_go()
+            airflow.until(lambda: revox.has_struck(held), "the last look")
+        kill(task)
     else:
         person = airflow.call(revox, dag_id=dag_id, stop_at=point)
         kill(person.wait_until_reached()[0])
-    person.wait_for_end()
+    person.wait_for_end(250)
     return Books.of(person)
 
 
 def in_flight(airflow: Deployment, revox_name: str, dag_id: str, *, taken: bool) -> Person:
-    from tests.system.deployment import new_number
-
     revox, number = getattr(airflow, revox_name), new_number()
     held = revox.fault("create_call", "hold", taken=taken, phone_number=number)
     person = airflow.call(revox, dag_id=dag_id, number=number)
@@ -66,25 +65,37 @@ def in_flight(airflow: Deployment, revox_name: str, dag_id: str, *, taken: bool)
     return person
 
 
-@pytest.fixture(scope="module")
-def played(airflow: Deployment) -> Iterator[Together]:
-    together = Together(at_once=10)
-    together.begin("redial", play, airflow, "after_intent", "search", "call_redial")
-    for point, revox in CASES:
-        together.begin((point, revox), play, airflow, point, revox)
-    yield together
-    together.close()
+def resuming(airflow: Deployment, revox_name: str) -> Person:
+    """
+    Return a person whose task stands where it resumes after its wait.
+
+    Airflow 3.3 loses a try now and then when a task resumes within moments of its deferral, as the calls here let it; the next
+    try has no wait to resume from. Such a person is passed over.
+    """
+    for _ in range(10):
+        person = airflow.call(getattr(airflow, revox_name), stop_at="resuming")
+        airflow.until(lambda: person.has_reached or person.state in FINAL_STATES, f"{person}: its resuming")  # noqa: B023
+        if person.has_reached:
+            return person
+    raise AssertionError("no task resumed in its first try")
+
+
+#: The longest first.
+SCENARIOS = {
+    "redial": partial(play, point="after_intent", revox_name="search", dag_id="call_redial"),
+    **{(point, revox): partial(play, point=point, revox_name=revox) for point, revox in CASES},
+}
 
 
 @pytest.mark.parametrize(("point", "revox"), CASES)
-def test_a_killed_task_dials_nobody_twice(airflow: Deployment, played: Together, point: str, revox: str) -> None:
-    books = played[point, revox]
+def test_a_killed_task_dials_nobody_twice(outcome: Callable[[Any], Books], point: str, revox: str) -> None:
+    books = outcome((point, revox))
     if OUTCOMES[point][revox == "plain"] == "answered":
         books.check_answered()
     else:
         books.check_unknown()
-    assert books.tries > 1 or point == "in_flight", books
+    assert books.tries > 1, books
 
 
-def test_redial_if_absent_dials_the_person_who_certainly_was_not_called(airflow: Deployment, played: Together) -> None:
-    played["redial"].check_answered()
+def test_redial_if_absent_dials_the_person_who_certainly_was_not_called(outcome: Callable[[Any], Books]) -> None:
+    outcome("redial").check_answered()

@@ -10,7 +10,7 @@ class Together:
     """
     Scenarios that run at the same time in one Airflow; each test looks at what came of its own.
 
-    Two cores are the limit, and most of a scenario is waiting.
+    :param at_once: how many.
     """
 
     def __init__(self, at_once: int) -> None:

@@ -19,7 +19,8 @@ CALL: dict[str, Any] = {
     "poke_interval": 1,
     "max_poll_interval": 2,
     "timeout": 600,
-    "retries": 5,
+    # Enough to outlast an API server that is away for a minute.
+    "retries": 12,
     "retry_delay": timedelta(seconds=1),
     "revox_conn_id": "{{ params.conn_id }}",
 }
@@ -54,7 +55,10 @@ def people(params: Any = None) -> list[str]:
 MANY = {"numbers": Param([], type="array"), "conn_id": Param("revox_search", type="string")}
 
 with DAG("many", schedule=None, params=MANY):
-    StoppingCreateCallOperator.partial(**{**CALL, "retries": 30}).expand(phone_number=task(people)())
+    # With the default `on_unknown` the few who are hit between the intent and the request would end as unknown.
+    StoppingCreateCallOperator.partial(**{**CALL, "retries": 30, "on_unknown": "redial_if_absent"}).expand(
+        phone_number=task(people)()
+    )
 
 with DAG("many_plain", schedule=None, params=MANY):
     KnownPlainCallOperator.partial(

@@ -1,0 +1,133 @@
+"""
+Scenario 2, the components: triggerers, scheduler and API server die, or sleep, while people are being phoned.
+
+Guarding lines, each of which turns a test here red when it is taken out:
+
+- ``cancelling.ENDED_BY_A_PERSON``: a trigger that loses its lease cancels nothing while its task is deferred or running;
+- ``triggers.RevoxCallTrigger.run``: it looks at the order it was given and at nothing else (a trigger never dials);
+- ``placing.Placing._dial``: the intent and the id that are written around the request (the API server away).
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.system.books import Books
+from tests.system.deployment import Deployment, Person, new_number
+
+PEOPLE = 6
+AWAY_SECONDS = 60.0
+#: Long enough for every call to end.
+A_CALL_SECONDS = 3600.0
+
+DESTRUCTIVE = True
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def waiting_people(airflow: Deployment) -> list[Person]:
+    """Return people whose calls will not end before time passes, and whose tasks wait in a triggerer."""
+    people = [airflow.call(airflow.still) for _ in range(PEOPLE)]
+    for person in people:
+        airflow.until(lambda person=person: person.orders, f"{person}: the call")
+    airflow.still.advance(10)  # now the phones ring
+    for person in people:
+        person.wait_for("deferred")
+        airflow.until(lambda person=person: triggerer_of(person), f"{person}: a triggerer")
+    return people
+
+
+def triggerer_of(person: Person) -> int | None:
+    job = person.task.get("triggerer_job") if person.task.get("trigger") else None
+    return job and job["id"]
+
+
+def check_all_answered(airflow: Deployment, people: list[Person]) -> None:
+    cancels = airflow.still.stats()["cancels"]
+    airflow.still.advance(A_CALL_SECONDS)
+    for person in people:
+        person.wait_for_end()
+        Books.of(person).check_answered()
+    assert airflow.still.stats()["cancels"] == cancels == 0
+
+
+def test_all_triggerers_killed_and_started_again(airflow: Deployment) -> None:
+    people = waiting_people(airflow)
+    for name in airflow.triggerers:
+        airflow.machine.kill(name)
+    airflow.heal()
+    check_all_answered(airflow, people)
+
+
+def test_one_of_two_triggerers_killed(airflow: Deployment) -> None:
+    people = waiting_people(airflow)
+    of_whom = {triggerer_of(person) for person in people}
+    airflow.machine.kill(airflow.triggerers[0])
+    airflow.until(
+        lambda: len({triggerer_of(person) for person in people} - {None}) == 1, f"one triggerer for all, not {of_whom}"
+    )
+    check_all_answered(airflow, people)
+
+
+def test_a_triggerer_stopped_for_longer_than_its_lease(airflow: Deployment) -> None:
+    people = waiting_people(airflow)
+    sleeper, other = airflow.triggerers
+    airflow.machine.signal(sleeper, signal.SIGSTOP)
+    airflow.until(lambda: len({triggerer_of(person) for person in people} - {None}) == 1, "one triggerer for all")
+    polls = airflow.still.stats()["requests"]["get_call"]
+    airflow.until(
+        lambda: airflow.still.stats()["requests"]["get_call"] >= polls + 2 * PEOPLE, "looks of the other triggerer"
+    )
+    airflow.machine.signal(sleeper, signal.SIGCONT)
+    # Time for the sleeper to find out that its triggers are gone, and to stop them.
+    polls = airflow.still.stats()["requests"]["get_call"]
+    airflow.until(
+        lambda: airflow.still.stats()["requests"]["get_call"] >= polls + 3 * PEOPLE, "looks of both triggerers"
+    )
+    assert other
+    check_all_answered(airflow, people)
+
+
+def test_the_schedulers_killed_and_started_again(airflow: Deployment) -> None:
+    """With the workers, of which some have not asked for their call yet, and some have."""
+    numbers = [new_number() for _ in range(PEOPLE)]
+    people = [airflow.call(airflow.search, number=number, stop_at="before_intent") for number in numbers[::2]]
+    held = [airflow.search.fault("create_call", "hold", taken=True, phone_number=number) for number in numbers[1::2]]
+    for person in people:
+        person.wait_until_reached()
+    people += [airflow.call(airflow.search, number=number) for number in numbers[1::2]]
+    for fault in held:
+        airflow.until(lambda fault=fault: airflow.search.has_struck(fault), "the requests")
+    for name in (*airflow.schedulers, *airflow.workers):
+        airflow.machine.kill(name)
+    airflow.heal()
+    for person in people:
+        person.wait_for_end(250)
+        Books.of(person).check_answered()
+
+
+def test_the_api_server_away_for_a_minute(airflow: Deployment) -> None:
+    """While one call is about to be placed, one is being placed, and one resumes."""
+    resumes = airflow.call(airflow.still)
+    resumes.wait_for("deferred")
+    number = new_number()
+    held = airflow.search.fault("create_call", "hold", taken=True, phone_number=number)
+    places = airflow.call(airflow.search, number=number)
+    begins = airflow.call(airflow.search, stop_at="before_intent")
+    begins.wait_until_reached()
+    airflow.until(lambda: airflow.search.has_struck(held), "the request")
+
+    airflow.machine.kill("api-server")
+    back_at = time.monotonic() + AWAY_SECONDS
+    airflow.search.release(number)
+    begins.let_go()
+    airflow.still.advance(A_CALL_SECONDS)
+    airflow.until(lambda: time.monotonic() > back_at, "a minute to pass")
+    airflow.heal()
+
+    for person in (resumes, places, begins):
+        person.wait_for_end(250)
+        Books.of(person).check_answered()
