@@ -8,12 +8,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_LINK_MODE := copy
 UV = $$(command -v uv || echo $(BIN)/uv)
 
-.PHONY: help demo test lint format types build clean
+# Scenarios 1, 2 and 5 of docs/reliability.md.
+DISTRIBUTED := $(addprefix tests/system/test_,kills.py workers.py components.py storm.py)
+
+.PHONY: help demo test test-system test-distributed test-matrix lint format types build clean
 
 help:
 	@echo "make demo           phone people in the simulator with a real Airflow, and show what they answered"
 	@echo "make demo KEEP=1    the same, and leave Airflow's UI up until Ctrl-C"
 	@echo "make test           all tests, with coverage"
+	@echo "make test-system       real Airflow processes that die at the worst moment; needs PostgreSQL and Redis, and installs them"
+	@echo "make test-distributed  the same with Celery, two workers, two triggerers and two schedulers"
+	@echo "make test-matrix       the tests on each Airflow that is supported"
 	@echo "make lint types     what CI checks besides"
 	@echo "make build          sdist and wheel into dist/"
 
@@ -28,6 +34,11 @@ $(VENV)/.tests-installed: pyproject.toml | $(BIN)/python
 	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group test
 	@touch $@
 
+$(VENV)/.system-installed: pyproject.toml | $(BIN)/python
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group system
+	@touch $@
+
 $(VENV)/.tools-installed: pyproject.toml | $(BIN)/python
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group dev
@@ -40,6 +51,14 @@ demo: $(VENV)/.tests-installed
 
 test: $(VENV)/.tests-installed
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=97 $(PYTEST_ARGS)
+
+test-system: $(VENV)/.system-installed
+	@sh scripts/install_services.sh
+	@$(BIN)/python -m pytest tests/system $(PYTEST_ARGS)
+
+test-distributed: $(VENV)/.system-installed
+	@sh scripts/install_services.sh
+	@REVOX_SYSTEM=distributed $(BIN)/python -m pytest $(DISTRIBUTED) $(PYTEST_ARGS)
 
 lint: $(VENV)/.tools-installed
 	@$(BIN)/ruff check .

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil  # type: ignore[import-untyped]
 
@@ -78,7 +78,7 @@ class Processes:
         """Return the file that a process writes to."""
         return self._home / f"{name}.log"
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], **popen: Any) -> None:
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start a process; what it writes goes to its log."""
         with self.log_of(name).open("ab") as log:
             self._interruptions.hold()
@@ -91,7 +91,6 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for the demo alone, and whatever this process starts can be found by its session.
                 start_new_session=True,
-                **popen,
             )
             self._interruptions.let_through()
 

@@ -30,7 +30,11 @@ def airflow() -> Iterator[Deployment]:
             deployment = Distributed(home)
         else:
             deployment = Deployment(home)
-        deployment.start()
+        try:
+            deployment.start()
+        except Exception:
+            print(deployment.machine.tails())
+            raise
         yield deployment
     finally:
         if deployment is not None:

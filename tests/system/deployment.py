@@ -19,7 +19,7 @@ from demo_processes import send_signal
 from tests.system.machine import Machine
 from tests.system.points import DIRECTORY
 from tests.system.revox import Revox
-from tests.system.services import start_postgres
+from tests.system.services import start_postgres, stop_services
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,6 +138,8 @@ class Deployment:
         self.machine.start(name, arguments, {**self.environment, **extra})
 
     def stop(self) -> None:
+        # First, though Airflow still runs: it is not asked how it ends, and PostgreSQL cleans up after itself only if it may end.
+        stop_services(self.machine)
         self.machine.stop()
 
     def heal(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from demo_processes import KILLED_WITHIN_SECONDS, Processes, members_of, send_signal
 
@@ -33,9 +33,9 @@ class Machine(Processes):
         self.lock = threading.RLock()
         self._started_as: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], **popen: Any) -> None:
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._started_as[name] = command, environment
-        super().start(name, command, environment, **popen)
+        super().start(name, command, environment)
 
     def start_again(self, name: str) -> None:
         """Start a process that was killed, as it was started before; its log goes on."""
