@@ -117,9 +117,9 @@ class Again:
     """
     Look again after some seconds.
 
-    :param reconnect: read the connection anew first: its key was refused.
-    :param soon: the order is missing, which only looks in quick succession can tell from a passing trouble: whoever
-        would give up the process between two looks should not.
+    :param reconnect: read the connection anew first: its key was refused, or it could not be used.
+    :param soon: only looks in quick succession can tell what this is (the order is missing, the key was refused for the
+        first time): whoever would give up the process between two looks should not.
     """
 
     seconds: float
@@ -145,22 +145,26 @@ class Watch:
     Follow one order from look to look.
 
     :param deadline: when to stop at the latest; None for never.
+    :param trusted: the connection is known to have worked. When it is refused later, it was changed or its key rotated, and
+        somebody will mend that: the wait goes on. One that never worked ends the wait, so that a mistake shows at once.
     """
 
-    def __init__(self, pace: Pace, deadline: datetime | None) -> None:
+    def __init__(self, pace: Pace, deadline: datetime | None, *, trusted: bool = False) -> None:
         self.pace = pace
         self.deadline = deadline
+        self.trusted = trusted
         self.status: str | None = None
         #: One line when the last look brought something new, None when it did not.
         self.news: str | None = None
         self._seen: tuple[object, ...] | None = None
         self._unchanged = 0
-        self._blind_since: datetime | None = None
-        self._reconnected = False
+        self._is_blind = False
+        self._missing_since: datetime | None = None
+        self._refused = False
 
     def saw(self, seen: CallGlance, now: datetime, jitter: float) -> Again | End:
         """Take in what a look showed; return what to do next."""
-        self._blind_since, self._reconnected = None, False
+        self._is_blind, self._missing_since, self._refused, self.trusted = False, None, False, True
         state = _what_is_compared(seen)
         self.news = None if state == self._seen else _describe(seen)
         self._unchanged = self._unchanged + 1 if state == self._seen else 0
@@ -171,29 +175,50 @@ class Watch:
 
     def failed(self, error: RevoxError, now: datetime, jitter: float) -> Again | End:
         """Take in that a look failed; return what to do next. That the order cannot be seen says nothing about it."""
-        self.news = None if self._blind_since else f"cannot be seen just now: {error}"
-        self._blind_since = self._blind_since or now
-        if isinstance(error, RevoxAuthenticationError) and not self._reconnected:
-            self._reconnected = True
-            return Again(SHORTEST_SECONDS, reconnect=True)
+        refused = isinstance(error, RevoxAuthenticationError | RevoxConnectionError)
+        first_refusal = refused and not self._refused
+        self.news = None
+        if first_refusal or not self._is_blind:
+            self.news = f"cannot be seen just now: {_what_to_mend(error)}"
+        self._is_blind = True
+        self._refused = self._refused or refused
         missing = isinstance(error, RevoxNotFoundError)
-        missed_for_good = missing and (now - self._blind_since).total_seconds() >= MISSING_SECONDS
-        hopeless = isinstance(error, RevoxAuthenticationError | RevoxConnectionError | RevoxRejectedError)
-        if missed_for_good or hopeless:
+        # Looks that failed otherwise do not count: they say nothing about whether the order is there.
+        self._missing_since = (self._missing_since or now) if missing else None
+        missed_for_good = self._missing_since and (now - self._missing_since).total_seconds() >= MISSING_SECONDS
+        if (
+            missed_for_good
+            or isinstance(error, RevoxRejectedError)
+            or (refused and not self._may_mend(error, first_refusal))
+        ):
             self.news = f"cannot be seen: {error}"
             return End("not_visible", self.status)
+        if first_refusal:
+            # Often the new key is there already, and only this process does not know it yet.
+            return self._again(SHORTEST_SECONDS, now, reconnect=True, soon=True)
         self._unchanged += 1
         pause = min(self.pace.poke_interval * _BACKOFF ** min(self._unchanged, 50), self.pace.max_poll_interval)
         if missing:
             pause = min(pause, MISSING_SECONDS / 4)
-        return self._again(max(SHORTEST_SECONDS, pause * (1 - _JITTER * jitter)), now, soon=missing)
+        return self._again(max(SHORTEST_SECONDS, pause * (1 - _JITTER * jitter)), now, reconnect=refused, soon=missing)
 
-    def _again(self, seconds: float, now: datetime, *, soon: bool = False) -> Again | End:
-        if self.deadline is None:
-            return Again(seconds, soon=soon)
-        left = (self.deadline - now).total_seconds()
+    def _may_mend(self, error: RevoxError, first_refusal: bool) -> bool:
+        """Say whether to go on with a connection that was refused: one that never worked is read anew once, if at all."""
+        return self.trusted or (first_refusal and isinstance(error, RevoxAuthenticationError))
+
+    def _again(self, seconds: float, now: datetime, *, reconnect: bool = False, soon: bool = False) -> Again | End:
+        left = math.inf if self.deadline is None else (self.deadline - now).total_seconds()
         # The last look falls on the deadline itself, so that an end just before it is not missed.
-        return End("deadline", self.status) if left <= 0 else Again(min(seconds, left), soon=soon)
+        return End("deadline", self.status) if left <= 0 else Again(min(seconds, left), reconnect=reconnect, soon=soon)
+
+
+def _what_to_mend(error: RevoxError) -> str:
+    """Return what is wrong, and what a person can do about it if anything."""
+    if isinstance(error, RevoxAuthenticationError):
+        return f"the connection's key is refused ({error}). Change the connection: it is read again before every look"
+    if isinstance(error, RevoxConnectionError):
+        return f"{error}. Change the connection: it is read again before every look"
+    return str(error)
 
 
 def _what_is_compared(seen: CallGlance) -> tuple[object, ...]:

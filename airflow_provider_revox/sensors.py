@@ -119,10 +119,16 @@ class RevoxCallSensor(CallTask, BaseSensorOperator):
             raise RevoxRequestError(f"call_id must be the id that Revox gave the order, got {given}")
         with RevoxHook(self.revox_conn_id) as hook:
             wait = self._call_wait(hook)
-            deadline = wait.new_deadline(self._began(context))
-            between = _go_on_later if self.reschedule else None
+            began = self._began(context)
             return wait.until_end(
-                context, self, self.call_id, deadline, deferrable=self.deferrable, between_looks=between
+                context,
+                self,
+                self.call_id,
+                wait.new_deadline(began),
+                deferrable=self.deferrable,
+                between_looks=_go_on_later if self.reschedule else None,
+                # A connection that never worked would have ended the wait at its first look.
+                trusted=began is not None,
             )
 
     def _began(self, context: Context) -> datetime | None:

@@ -15,8 +15,10 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 
 from airflow_provider_revox.cancelling import StopRequest, cancel_on_worker, is_to_be_cancelled, state_on_worker
 from airflow_provider_revox.exceptions import (
+    RevoxAuthenticationError,
     RevoxCallCancelledError,
     RevoxCallNotVisibleError,
+    RevoxConnectionError,
     RevoxError,
     RevoxInvalidOutputError,
     RevoxRequestError,
@@ -46,6 +48,9 @@ TRANSCRIPT_XCOM_BYTES = 48_000
 #: The longest wait: ten years, in seconds.
 _LONGEST = 10 * 365 * 86_400
 _SLEEP_PIECE_SECONDS = 1.0
+#: The longest that a worker waits before it asks the triggerer again, lest the two pass a task back and forth without pause: the
+#: triggerer sees the end of a call that the worker may not read.
+_BREATHER_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ class CallWait:
         end: End | None = None,
         between_looks: Callable[[float], None] | None = None,
         just_placed: bool = False,
+        trusted: bool = False,
     ) -> dict[str, Any] | None:
         """
         Wait for the end of a call and return what the task returns, or raise what it ends with; see `conclude`.
@@ -117,39 +123,64 @@ class CallWait:
         :param end: what the triggerer said, None to begin waiting.
         :param between_looks: waits for seconds on the worker, or raises to go on later.
         :param just_placed: there is no point in looking before the first pause.
+        :param trusted: the connection is known to have worked in this wait; see `airflow_provider_revox.polling.Watch`.
         """
-        if end is None and deferrable and not just_placed:
-            end = self._look_once(call_id)
 
         def sleep(seconds: float) -> None:
             self._sleep(context, call_id, seconds)
 
+        trusted = trusted or just_placed
+        if end is None and deferrable and not just_placed:
+            end = self._look_once(call_id, deadline, sleep)
         try:
             while True:
                 if end is None:
                     if deferrable:
                         self.defer(operator, call_id, deadline)
-                    end = self._follow(call_id, deadline, sleep, between_looks or sleep)
+                    log.info("Waiting for call %s on this worker until %s at the latest", call_id, deadline.isoformat())
+                    end = self._follow(
+                        Watch(self.pace, deadline, trusted=trusted), call_id, sleep, between_looks or sleep
+                    )
                 try:
                     return self.conclude(context, call_id, end, deadline)
-                except StillPending:
-                    end = None
+                except StillPending as pending:
+                    end, trusted = None, True
                     if not deferrable:
                         (between_looks or sleep)(self.pace.poke_interval)
+                    elif pending.refused:
+                        sleep(min(self.pace.poke_interval, _BREATHER_SECONDS))
         except AirflowTaskTimeout:
             self._timed_out(call_id, "the task's execution_timeout passed")
             raise
 
-    def _look_once(self, call_id: str) -> End | None:
-        """Return the end of an order that has ended already, which spares the way over the triggerer."""
+    def _look_once(self, call_id: str, deadline: datetime, sleep: Callable[[float], None]) -> End | None:
+        """
+        Return the end of an order that has ended already, or that can never be seen; None to wait for it.
+
+        That spares the way over the triggerer, and tells of a wrong key before days are spent on it.
+        """
+        watch = Watch(self.pace, deadline)
+        step = self._look(watch, call_id)
+        if isinstance(step, Again) and step.reconnect:
+            sleep(step.seconds)
+            step = self._look(watch, call_id)
+        return step if isinstance(step, End) else None
+
+    def _look(self, watch: Watch, call_id: str) -> Again | End:
+        """Look at the order; return what to do next. Where the connection is to be read anew, the next look does so."""
         from airflow_provider_revox.endpoints import glance_at_call
 
+        step: Again | End
         try:
             seen = self.hook.get_conn().send(glance_at_call(call_id))
+            step = watch.saw(seen, _now(), random.random())  # noqa: S311  spreads load, guards nothing
         except RevoxError as error:
-            log.info("Call %s cannot be seen just now: %s", call_id, error)
-            return None
-        return End("ended", str(seen.status)) if seen.is_terminal else None
+            step = watch.failed(error, _now(), random.random())  # noqa: S311
+        if watch.news:
+            log.info("Call %s %s", call_id, watch.news)
+        if isinstance(step, Again) and step.reconnect:
+            self.hook.close()
+        return step
 
     def defer(self, operator: Any, call_id: str, deadline: datetime) -> NoReturn:
         """Hand the wait to the triggerer; the task goes on in its `execute_complete`."""
@@ -192,30 +223,12 @@ class CallWait:
             raise RevoxCallCancelledError(f"The task of call {call_id} was ended as {state} while it waited")
 
     def _follow(
-        self,
-        call_id: str,
-        deadline: datetime,
-        sleep: Callable[[float], None],
-        between_looks: Callable[[float], None],
+        self, watch: Watch, call_id: str, sleep: Callable[[float], None], between_looks: Callable[[float], None]
     ) -> End:
         """Look at the order until it ends, the deadline passes, or it cannot be seen for good."""
-        from airflow_provider_revox.endpoints import glance_at_call
-
-        watch = Watch(self.pace, deadline)
-        while True:
-            step: Again | End
-            try:
-                seen = self.hook.get_conn().send(glance_at_call(call_id))
-                step = watch.saw(seen, _now(), random.random())  # noqa: S311  spreads load, guards nothing
-            except RevoxError as error:
-                step = watch.failed(error, _now(), random.random())  # noqa: S311
-            if watch.news:
-                log.info("Call %s %s", call_id, watch.news)
-            if isinstance(step, End):
-                return step
-            (sleep if step.reconnect or step.soon else between_looks)(step.seconds)
-            if step.reconnect:
-                self.hook.close()
+        while isinstance(step := self._look(watch, call_id), Again):
+            (sleep if step.soon else between_looks)(step.seconds)
+        return step
 
     def read_event(self, event: object, call_id: str) -> End | None:
         """Return what the trigger's event says about this call; None when it is about another, or makes no sense."""
@@ -245,11 +258,15 @@ class CallWait:
         try:
             order = self.hook.get_conn().send(get_call(call_id))
         except RevoxError as error:
-            if in_time and is_transient(error):
+            # The look that saw the end had a key that works: one that is refused now was rotated in between.
+            refused = isinstance(error, RevoxAuthenticationError | RevoxConnectionError)
+            if in_time and (refused or is_transient(error)):
                 log.info("Call %s ended, but cannot be read just now (%s); waiting on", call_id, error)
-                raise StillPending(call_id) from None
+                if refused:
+                    self.hook.close()
+                raise StillPending(call_id, refused=refused) from None
             if end.reason == "deadline":
-                raise self._deadline_passed(call_id, None) from None
+                raise self._deadline_passed(call_id, None, f" ({error})") from None
             raise _not_visible(call_id, str(error)) from None
         verdict = judge(order, self.success_when)
         if verdict.outcome is Outcome.PENDING:
@@ -269,7 +286,7 @@ class CallWait:
             raise failure
         return self._output(order)
 
-    def _deadline_passed(self, call_id: str, status: str | None) -> AirflowSensorTimeout:
+    def _deadline_passed(self, call_id: str, status: str | None, why: str = "") -> AirflowSensorTimeout:
         """Return the error that says what is certain; the status is that of the last look, None when it saw nothing."""
         cancelled = self._timed_out(call_id, "the deadline of the wait passed")
         if cancelled:
@@ -279,7 +296,9 @@ class CallWait:
         else:
             fate = "itself goes on; clear the task to wait for it again, nobody is dialled by that."
         what = "could not be seen" if status is None else f"is {status} and had not ended"
-        return AirflowSensorTimeout(f"Call {call_id} {what} {self.timeout:g} s after the wait began. The call {fate}")
+        return AirflowSensorTimeout(
+            f"Call {call_id} {what} {self.timeout:g} s after the wait began{why}. The call {fate}"
+        )
 
     def _timed_out(self, call_id: str, because: str) -> bool | None:
         """Cancel the order if that was asked for; say whether it was cancelled."""
@@ -327,7 +346,15 @@ class CallWait:
 
 
 class StillPending(Exception):  # noqa: N818  not an error: the wait goes on
-    """The order has not ended though the look before said so."""
+    """
+    The order has not ended though the look before said so, or its end cannot be read yet.
+
+    :param refused: it cannot be read because the connection is refused.
+    """
+
+    def __init__(self, call_id: str, *, refused: bool = False) -> None:
+        super().__init__(call_id)
+        self.refused = refused
 
 
 def _not_visible(call_id: str, why: str) -> RevoxCallNotVisibleError:

@@ -26,20 +26,23 @@ async def watch_call(
     """
     Look at one order until it ends, the deadline passes, or it cannot be seen for good.
 
+    The connection has worked before, on the worker that handed over the wait: a refusal is outlived.
+
     :param poke_interval: seconds; see `airflow_provider_revox.polling.Pace`.
     :param max_poll_interval: seconds.
     :param deadline: POSIX time in seconds, None for never.
     """
     until = None if deadline is None else datetime.fromtimestamp(deadline, timezone.utc)
-    watch = Watch(Pace(poke_interval, max_poll_interval), until)
+    watch = Watch(Pace(poke_interval, max_poll_interval), until, trusted=True)
     hook = RevoxHook(revox_conn_id)
     client: AsyncRevoxClient | None = None
+    refused: AsyncRevoxClient | None = None
     async with AsyncExitStack() as borrowed:
         while True:
             step: Again | End
             try:
                 if client is None:
-                    client = await borrowed.enter_async_context(hook.aget_conn())
+                    client = await borrowed.enter_async_context(hook.aget_conn(instead_of=refused))
                 seen = await client.send(glance_at_call(call_id))
                 step = watch.saw(seen, _now(), random.random())  # noqa: S311  spreads load, guards nothing
             except RevoxError as error:
@@ -48,19 +51,11 @@ async def watch_call(
                 log.info("Call %s %s", call_id, watch.news)
             if isinstance(step, End):
                 return step
-            await asyncio.sleep(step.seconds)
             if step.reconnect:
-                client = await _reconnected(hook, client, borrowed)
-
-
-async def _reconnected(
-    hook: RevoxHook, refused: AsyncRevoxClient | None, borrowed: AsyncExitStack
-) -> AsyncRevoxClient | None:
-    """Borrow a client with the connection as it is now; None when it cannot be read, which the next look tells."""
-    try:
-        return await borrowed.enter_async_context(hook.aget_conn(instead_of=refused))
-    except RevoxError:
-        return None
+                # Given back at once: a key can stay refused for days, and each look then borrows another client.
+                refused, client = client or refused, None
+                await borrowed.aclose()
+            await asyncio.sleep(step.seconds)
 
 
 def _now() -> datetime:

@@ -268,8 +268,8 @@ _LOOKS: dict[tuple[Fault, ...], tuple[End | None, ...]] = {
     (*PASSING, BUSY_AN_HOUR, MOVED, MOVED_TAKEN): (ANSWER, ANSWER, UNSEEN),
     PASSING_SLOWLY: (ANSWER, None, None),
     (NOT_THERE,): (ANSWER, ANSWER, HIDDEN),
-    # A new key may have been put into the connection, so once is not enough.
-    (NO_KEY,): (ANSWER, HIDDEN, HIDDEN),
+    # The call was placed with this key: it was rotated since, and the wait goes on until the connection has the new one.
+    (NO_KEY,): (ANSWER, ANSWER, UNSEEN),
     # The wait is given up at once, and the last reading finds that the call ended.
     (CONFLICT, CONFLICT_TAKEN, INVALID): (ANSWER, HIDDEN, HIDDEN),
 }
@@ -288,7 +288,8 @@ _LAST_READING: dict[tuple[Fault, ...], tuple[End | None, ...]] = {
     (SLOW,): (ANSWER, ANSWER, ANSWER),
     (*PASSING, BUSY_AN_HOUR): (ANSWER, ANSWER, UNSEEN),
     PASSING_SLOWLY: (ANSWER, None, None),
-    (*DENIED, NOT_THERE): (HIDDEN, HIDDEN, HIDDEN),
+    (NO_KEY,): (ANSWER, ANSWER, UNSEEN),
+    (*(fault for fault in DENIED if fault is not NO_KEY), NOT_THERE): (HIDDEN, HIDDEN, HIDDEN),
 }
 
 #: The look before it has seen that the call ended.

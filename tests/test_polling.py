@@ -241,21 +241,80 @@ def test_trouble_is_forgotten_when_it_is_over() -> None:
     assert watch.failed(missing, NOW + timedelta(seconds=121), 0) == End("not_visible", "calling")
 
 
-def test_a_refused_key_is_read_anew_once() -> None:
+REFUSED_KEY = RevoxAuthenticationError("x", status_code=401)
+BROKEN_CONNECTION = RevoxConnectionError("x")
+AT_ONCE = Again(1, reconnect=True, soon=True)
+
+
+def test_a_key_that_never_worked_is_read_anew_once() -> None:
     watch = Watch(PACE, None)
-    refused = RevoxAuthenticationError("x", status_code=401)
-    assert watch.failed(refused, NOW, 0) == Again(1, reconnect=True)
-    assert watch.failed(refused, NOW, 0) == End("not_visible", None)
+    assert watch.failed(REFUSED_KEY, NOW, 0) == AT_ONCE
+    assert watch.failed(RevoxServerError("x"), NOW, 0) == Again(22.5)
+    assert watch.failed(REFUSED_KEY, NOW, 0) == End("not_visible", None)
     assert watch.news == "cannot be seen: x"
+    assert Watch(PACE, None).failed(BROKEN_CONNECTION, NOW, 0) == End("not_visible", None)
+
+
+@pytest.mark.parametrize("error", [REFUSED_KEY, BROKEN_CONNECTION], ids=repr)
+def test_a_look_that_succeeded_shows_that_the_key_works(error: RevoxError) -> None:
     watch = Watch(PACE, None)
-    watch.failed(refused, NOW, 0)
-    watch.saw(seen(), NOW, 0)
-    assert watch.failed(refused, NOW, 0) == Again(1, reconnect=True)
+    for _ in range(2):
+        watch.saw(seen(), NOW, 0)
+        assert watch.failed(error, NOW, 0) == AT_ONCE
+        assert isinstance(watch.failed(error, NOW, 0), Again)
 
 
-@pytest.mark.parametrize("error", [RevoxConnectionError("x"), RevoxRejectedError("x", status_code=400)], ids=repr)
-def test_what_waiting_cannot_mend_ends_the_wait(error: RevoxError) -> None:
-    assert Watch(PACE, None).failed(error, NOW, 0) == End("not_visible", None)
+@pytest.mark.parametrize("error", [REFUSED_KEY, BROKEN_CONNECTION], ids=repr)
+def test_a_rotated_key_is_outlived_until_the_deadline(error: RevoxError) -> None:
+    deadline = NOW + timedelta(days=7)
+    watch, now, pauses, news = Watch(PACE, deadline, trusted=True), NOW, [], []
+    while isinstance(step := watch.failed(error, now, 0), Again):
+        assert step.reconnect
+        pauses.append(step.seconds)
+        news.append(watch.news)
+        now += timedelta(seconds=step.seconds)
+    assert step == End("deadline", None)
+    assert now == deadline
+    assert pauses[:3] == [1, 22.5, 33.75]
+    assert max(pauses) == 600
+    assert sum(pause == 600 for pause in pauses) > 0.9 * len(pauses)
+    assert [line for line in news if line] == news[:1]
+    assert "Change the connection" in str(news[0])
+
+
+def test_the_first_try_with_a_new_key_keeps_the_deadline() -> None:
+    watch = Watch(PACE, NOW + timedelta(seconds=0.5), trusted=True)
+    assert watch.failed(REFUSED_KEY, NOW, 0) == Again(0.5, reconnect=True, soon=True)
+    assert watch.failed(REFUSED_KEY, NOW + timedelta(seconds=0.5), 0) == End("deadline", None)
+
+
+def test_a_refused_key_is_told_of_once_even_in_the_midst_of_other_trouble() -> None:
+    watch, away, told = Watch(PACE, None, trusted=True), RevoxServerError("away", status_code=503), []
+    for error in (away, REFUSED_KEY, away, REFUSED_KEY, BROKEN_CONNECTION, away):
+        watch.failed(error, NOW, 0)
+        told.append(watch.news)
+    key = "the connection's key is refused (x). Change the connection: it is read again before every look"
+    assert told == ["cannot be seen just now: away", f"cannot be seen just now: {key}", None, None, None, None]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_waiting_cannot_mend_ends_the_wait(trusted: bool) -> None:
+    error = RevoxRejectedError("x", status_code=400)
+    assert Watch(PACE, None, trusted=trusted).failed(error, NOW, 0) == End("not_visible", None)
+
+
+@pytest.mark.parametrize("before", [RevoxServerError("away", status_code=503), REFUSED_KEY], ids=repr)
+def test_an_order_is_not_missing_because_other_looks_failed_before(before: RevoxError) -> None:
+    """A service that comes back can lack an order for a moment; so can an account whose key was just put in."""
+    watch, missing = Watch(PACE, None, trusted=True), RevoxNotFoundError("x", status_code=404)
+    for minute in range(10):
+        watch.failed(before, NOW + timedelta(minutes=minute), 0)
+    begins = NOW + timedelta(minutes=10)
+    assert isinstance(watch.failed(missing, begins, 0), Again)
+    assert isinstance(watch.failed(missing, begins + timedelta(seconds=59), 0), Again)
+    assert isinstance(watch.failed(before, begins + timedelta(seconds=60), 0), Again)
+    assert isinstance(watch.failed(missing, begins + timedelta(seconds=61), 0), Again)
+    assert watch.failed(missing, begins + timedelta(seconds=121), 0) == End("not_visible", None)
 
 
 def test_a_missing_order_is_looked_for_in_quick_succession() -> None:

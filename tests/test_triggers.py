@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import json
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import airflow_provider_revox
+from airflow_provider_revox import hooks
+from airflow_provider_revox.client import AsyncRevoxClient
 from airflow_provider_revox.hooks import RevoxHook
 from airflow_provider_revox.simulator import Simulator
 from airflow_provider_revox.triggers import RevoxCallTrigger
@@ -55,6 +62,68 @@ async def test_an_order_that_ended_long_ago_is_found_after_the_deadline(revox: S
     trigger = RevoxCallTrigger(call_id, "revox_default", deadline=1.0)
     events = [event.payload async for event in trigger.run()]
     assert events[0]["reason"] == "ended"
+
+
+async def test_a_key_that_stays_refused_leaves_no_clients_behind(
+    revox: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look reads the connection anew, with one client at a time, until somebody has changed it."""
+    monkeypatch.setattr("airflow_provider_revox.polling.SHORTEST_SECONDS", 0.001)
+    call_id = place()
+    revox.advance(3600)
+    good = os.environ["AIRFLOW_CONN_REVOX_DEFAULT"]
+    built: list[AsyncRevoxClient] = []
+    open_at_once: list[int] = []
+    build = hooks._build_client
+
+    async def count(conn_id: str) -> AsyncRevoxClient:
+        open_at_once.append(sum(not client._http.is_closed for client in built))
+        if len(built) == 5:
+            monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", json.dumps({"conn_type": "revox", "password": ""}))
+        if len(open_at_once) == 9:
+            monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", good)
+        built.append(await build(conn_id))
+        return built[-1]
+
+    monkeypatch.setattr("airflow_provider_revox.hooks._build_client", count)
+    monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", json.dumps({**json.loads(good), "password": "rotated"}))
+    trigger = RevoxCallTrigger(call_id, "revox_default", poke_interval=0.001, max_poll_interval=0.002)
+    events = [event.payload async for event in trigger.run()]
+    assert events == [{"call_id": call_id, "status": "completed", "reason": "ended"}]
+    assert open_at_once == [0] * 9
+    assert revox.stats()["refused_keys"] == 5
+    assert hooks._shared_clients[asyncio.get_running_loop()] == {}
+
+
+async def test_those_who_wait_together_share_the_client_with_the_new_key(
+    revox: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_revox.polling.SHORTEST_SECONDS", 0.05)
+    call_id = place()
+    good = os.environ["AIRFLOW_CONN_REVOX_DEFAULT"]
+    built: list[str] = []
+    build = hooks._build_client
+
+    async def count(conn_id: str) -> AsyncRevoxClient:
+        built.append(conn_id)
+        return await build(conn_id)
+
+    monkeypatch.setattr("airflow_provider_revox.hooks._build_client", count)
+    monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", json.dumps({**json.loads(good), "password": "rotated"}))
+
+    async def wait() -> Any:
+        trigger = RevoxCallTrigger(call_id, "revox_default", poke_interval=0.05, max_poll_interval=0.05)
+        return [event.payload["reason"] async for event in trigger.run()]
+
+    waits = [asyncio.ensure_future(wait()) for _ in range(20)]
+    while revox.stats()["refused_keys"] < 20:
+        await asyncio.sleep(0.01)
+    before = len(built)
+    monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", good)
+    revox.advance(3600)
+    assert await asyncio.gather(*waits) == [["ended"]] * 20
+    assert before < 20
+    assert hooks._shared_clients[asyncio.get_running_loop()] == {}
 
 
 def test_nothing_that_waits_can_dial() -> None:

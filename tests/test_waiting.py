@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 from pydantic import BaseModel
 
 from airflow_provider_revox.exceptions import (
+    RevoxCallNotVisibleError,
     RevoxInvalidOutputError,
     RevoxRequestError,
 )
@@ -160,6 +161,54 @@ def test_a_changed_key_is_picked_up(revox: Simulator, mode: str, monkeypatch: py
     revox.add_fault("get_call", "unauthorized")
     sensor = RevoxCallSensor(task_id="wait", call_id=call_id, poke_interval=1, **MODES[mode])
     assert TaskRun().run(sensor)["city"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_key_that_never_worked_fails_at_once(revox: Simulator, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    call_id = place("+14155550100")
+    mistyped = {"conn_type": "revox", "host": revox.base_url, "password": "mistyped"}
+    monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", json.dumps(mistyped))
+    task = TaskRun()
+    with pytest.raises(RevoxCallNotVisibleError, match="check the API key in the connection's password"):
+        task.run(RevoxCallSensor(task_id="wait", call_id=call_id, **MODES[mode]))
+    assert (task.deferrals, task.reschedules) == (0, 0)
+    monkeypatch.delenv("AIRFLOW_CONN_REVOX_DEFAULT")
+    with pytest.raises(RevoxCallNotVisibleError, match="is not defined"):
+        task.run(RevoxCallSensor(task_id="wait", call_id=call_id, **MODES[mode]))
+    assert (task.deferrals, task.reschedules) == (0, 0)
+
+
+def test_a_rotated_key_is_outlived(
+    wait: Any, revox: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("airflow_provider_revox.polling.SHORTEST_SECONDS", 0.01)
+    caplog.set_level("INFO")
+    # The first look works; whether it is taken in the triggerer or on the worker, the next ones are refused.
+    refused = revox.add_fault("get_call", "unauthorized", after=1, count=6)
+    task, answer = wait("+14155550152", poke_interval=0.05, max_poll_interval=0.05)
+    assert answer["city"]
+    assert revox.stats()["faults_fired"] == {"unauthorized": 6}, refused
+    told = [line for line in caplog.messages if "the connection's key is refused" in line]
+    # What is rescheduled knows nothing of the look before.
+    assert len(told) == 1 or task.reschedules
+
+
+def test_an_end_whose_reading_is_refused_is_read_later(
+    wait: Any, revox: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is rotated between the look that sees the end and the reading of it."""
+    monkeypatch.setattr("airflow_provider_revox.polling.SHORTEST_SECONDS", 0.01)
+    revox.add_fault("get_call", "unauthorized", after=1, count=4)
+    _, answer = wait("+14155550100", advance=3600, poke_interval=0.05, max_poll_interval=0.05)
+    assert answer["city"]
+
+
+def test_at_the_deadline_the_refusal_is_named(wait: Any, revox: Simulator) -> None:
+    revox.add_fault("get_call", "unauthorized", after=1, probability=1)
+    with pytest.raises(AirflowSensorTimeout, match=r"could not be seen 2 s after .*check the API key") as told:
+        wait("+14155550160", timeout=2, poke_interval=0.05, max_poll_interval=0.05)
+    assert "may have ended" in str(told.value)
+    assert revox.stats()["cancels"] == 0
 
 
 @pytest.mark.parametrize("mode", MODES)

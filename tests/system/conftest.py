@@ -15,7 +15,7 @@ from tests.system.deployment import Deployment, keep_home
 from tests.system.together import Together
 
 #: Scenarios side by side: what two cores can bear without heartbeats being late.
-AT_ONCE = 14
+AT_ONCE = 20
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,7 @@ def outcome(request: pytest.FixtureRequest, _played: Together) -> Callable[[Any]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Look at the scenarios that run side by side first; what kills a component of Airflow would disturb them."""
-    items.sort(key=lambda item: getattr(item.module, "DESTRUCTIVE", False))  # type: ignore[attr-defined]
+    items.sort(key=lambda item: item.get_closest_marker("destructive") is not None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -141,6 +141,8 @@ class Deployment:
         # First, though Airflow still runs: it is not asked how it ends, and PostgreSQL cleans up after itself only if it may end.
         stop_services(self.machine)
         self.machine.stop()
+        for client in (self._rest, self.search, self.plain, self.still):
+            client.close()
 
     def heal(self) -> None:
         """Start again what a test left dead, and wait until all is well."""

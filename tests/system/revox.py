@@ -36,6 +36,10 @@ class Revox:
         self.url = machine.until(address, f"{name} to listen", 60)
         self._control = httpx.Client(base_url=f"{self.url.removesuffix('/api')}/_simulator", trust_env=False)
 
+    def close(self) -> None:
+        """Close the connections to it; the process is the machine's."""
+        self._control.close()
+
     def connection(self, **extra: Any) -> dict[str, Any]:
         """Return an Airflow connection that leads here."""
         return {"conn_type": "revox", "host": self.url, "password": self.api_key, "extra": {"timeout": 10, **extra}}
@@ -58,9 +62,13 @@ class Revox:
         armed: int = self._control.post("/faults", json=body).raise_for_status().json()["id"]
         return armed
 
-    def has_struck(self, fault: int) -> bool:
+    def struck(self, fault: int) -> int:
+        """Return how often a fault struck."""
         shown = self._control.get("/faults").raise_for_status().json()["faults"]
-        return any(each["id"] == fault and each["fired"] for each in shown)
+        return sum(each["fired"] for each in shown if each["id"] == fault)
+
+    def has_struck(self, fault: int) -> bool:
+        return self.struck(fault) > 0
 
     def clear_faults(self, number: str | None = None) -> None:
         self._control.delete("/faults", params={"phone_number": number} if number else None).raise_for_status()

@@ -19,9 +19,7 @@ PEOPLE = int(os.environ.get("REVOX_SYSTEM_PEOPLE", "300"))
 SEED = int(os.environ.get("REVOX_SYSTEM_SEED", "7"))
 WITHIN_SECONDS = 600
 
-DESTRUCTIVE = True
-
-pytestmark = pytest.mark.timeout(WITHIN_SECONDS + 120)
+pytestmark = [pytest.mark.timeout(WITHIN_SECONDS + 120), pytest.mark.destructive]
 
 
 def in_states(run: Run, *states: str) -> int:
