@@ -197,6 +197,7 @@ def waiting(way: str, digits: str = "00", call_id: Any = None, **settings: Any) 
 
 WAYS = ("poke", "reschedule", "deferrable", "operator", "operator on the worker")
 STRICT = create_model("Strict", mood=(int, ...), comment=(bool, ...))
+KEY_REFUSED = ("unauthorized",) * 9
 UNREADABLE = ("drop_reply", "truncated_json", "wrong_content_type", "missing_call")
 #: The last digits of the number, which choose what happens; settings; how reading the call fails; what the task ends with.
 ENDINGS = [
@@ -211,7 +212,7 @@ ENDINGS = [
     ("61", {"timeout": 0.2}, (), (exceptions.RevoxCallCancelledError, AirflowSensorTimeout)),
     ("61", {"timeout": 0.2, "cancel_on_timeout": True, "cancel_on_kill": False}, (), AirflowSensorTimeout),
     ("00", {}, ["not_found"] * 99, exceptions.RevoxCallNotVisibleError),
-    ("00", {}, ["unauthorized"] * 9, exceptions.RevoxCallNotVisibleError),
+    ("00", {}, KEY_REFUSED, exceptions.RevoxCallNotVisibleError),
     ("00", {}, UNREADABLE, dict),
 ]
 
@@ -220,6 +221,8 @@ ENDINGS = [
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_end(scene: Scene, live: Simulator, way: str, ending: Any, tmp_path: Any) -> None:
     digits, settings, faults, kind = ending
+    if faults is KEY_REFUSED and way.startswith("operator"):
+        kind = dict  # who placed the call knows that the key was good, and outlives it
     task, path = waiting(way, digits, **settings), tmp_path / "call.json"
     scene.kill = task.on_kill if digits == "61" else None
     for fault in faults:
@@ -341,7 +344,9 @@ class Leaky(RevoxCallSensor):
         print(self.call_id)
         context["ti"].xcom_push("planted", self.call_id)
         context["task_state_store"].set("planted", self.call_id)
-        self.defer(trigger=RevoxCallTrigger(self.call_id, "none"), method_name="end", kwargs={"said": self.call_id})
+        self.defer(
+            trigger=RevoxCallTrigger(self.call_id, "none", deadline=0), method_name="end", kwargs={"said": self.call_id}
+        )
 
     def end(self, context: Any, said: str, event: Any) -> None:
         try:

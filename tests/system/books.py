@@ -77,6 +77,18 @@ class Books:
         ):
             assert part in self.logs, self
 
+    def check_nobody_can_tell(self) -> None:
+        """The task failed for good, for want of a record that says whether an earlier try dialled; it did not dial itself."""
+        self.check_once()
+        assert self.state == "failed", self
+        for part in (
+            "RevoxOutcomeUnknownError",
+            f"Whether an earlier try, or another map index, of this run dialled {mask_number(self.number)} is not known",
+            "Nobody was dialled now",
+            "start a new run for this person",
+        ):
+            assert part in self.logs, self
+
     def __str__(self) -> str:
         shown = {name: value for name, value in vars(self).items() if name not in ("logs", "orders")}
         orders = [(order["id"], order["status"], order["calls_count"]) for order in self.orders]

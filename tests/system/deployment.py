@@ -47,6 +47,10 @@ SHORT_LEASES = {
     "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
     "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "12",
     "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "6",
+    # Airflow 3.3 overlooks that a try could not begin when it hears of an earlier one at the same moment; then it stays queued.
+    "SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
+    "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
+    "SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "20",
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(TRIGGER_LEASE_SECONDS),
@@ -125,7 +129,14 @@ class Deployment:
         self._start_working()
         self.until(lambda: self._answers("/execution/health"), "the API server", START_WITHIN_SECONDS)
         self.until(self.is_healthy, "Airflow to be healthy", START_WITHIN_SECONDS)
+        self._log_in()
         self.until(self._has_dags, "the DAGs", START_WITHIN_SECONDS)
+
+    def _log_in(self) -> None:
+        """Airflow 3.1 takes everybody for an admin, but wants to see the token that it gives to everybody."""
+        token = (self._answers("/auth/token") or {}).get("access_token")
+        if token:
+            self._rest.headers["Authorization"] = f"Bearer {token}"
 
     def _start_working(self) -> None:
         for name in self.schedulers:
@@ -218,6 +229,11 @@ class Deployment:
                 self._seen, self._seen_at = found, time.monotonic()
             return self._seen
 
+    def look_anew(self) -> None:
+        """Let nobody take for the present what was seen before a person acted."""
+        with self._lock:
+            self._seen_at = 0.0
+
     def forget_runs(self) -> None:
         """Watch no run any more that was started so far."""
         with self._lock:
@@ -278,8 +294,24 @@ class Run:
             if len(entries) >= page["total_entries"]:
                 return {entry["map_index"]: self.xcom(key, entry["map_index"]) for entry in entries}
 
+    @property
+    def state(self) -> str:
+        state: str = self.json("GET")["state"]
+        return state
+
+    def mark(self, state: str) -> None:
+        self.json("PATCH", json={"state": state})
+        self.airflow.look_anew()
+
     def delete(self) -> None:
         self.json("DELETE")
+        self.airflow.look_anew()
+
+    def begin_again(self, **params: Any) -> None:
+        """Start a run of the same name, once this one is deleted."""
+        body = {"dag_run_id": self.run_id, "logical_date": None, "conf": params}
+        self.airflow._json("POST", f"/dags/{self.dag_id}/dagRuns", json=body)
+        self.airflow.look_anew()
 
 
 class Person:
@@ -309,10 +341,14 @@ class Person:
             state = self.state
             return (state,) if state in states else None
 
+        return self.until(look, f"to be {' or '.join(map(str, states))}", within_seconds)[0]
+
+    def until(self, look: Callable[[], T], what: str, within_seconds: float = PATIENCE_SECONDS) -> T:
+        """Return what a look returns as soon as that is true; if it never is, say what became of the task instead."""
         try:
-            return self.airflow.until(look, f"{self} to be {' or '.join(map(str, states))}", within_seconds)[0]
+            return self.airflow.until(look, f"{self}: {what}", within_seconds)
         except Exception as error:
-            raise AssertionError(f"{error}; it is {self.task}\n{self.run.logs()[-4000:]}") from None
+            raise AssertionError(f"{error}; it is {self.task}\n{self.logs()[-6000:]}") from None
 
     def wait_for_end(self, within_seconds: float = PATIENCE_SECONDS) -> str | None:
         return self.wait_for(*FINAL_STATES, within_seconds=within_seconds)
@@ -331,7 +367,7 @@ class Person:
 
     def _who(self, what: str) -> tuple[int, int]:
         path = self.airflow.points / f"{self.number}.{what}"
-        self.airflow.until(path.exists, f"{self}: {what}")
+        self.until(path.exists, what)
         task, supervisor = map(int, path.read_text().split())
         return task, supervisor
 
@@ -353,10 +389,15 @@ class Person:
 
     def mark(self, state: str) -> None:
         self.run.json("PATCH", "/taskInstances/call", json={"new_state": state})
+        self.airflow.look_anew()
 
     def clear(self) -> None:
+        if self.state in FINAL_STATES:
+            # What is cleared a moment before Airflow ends its run stays as it is.
+            self.until(lambda: self.run.state in FINAL_STATES, "the end of the run")
         body = {"dry_run": False, "dag_run_id": self.run.run_id, "task_ids": ["call"], "only_failed": False}
         self.airflow._json("POST", f"/dags/{self.run.dag_id}/clearTaskInstances", json=body)
+        self.airflow.look_anew()
 
     def settle(self, **word: str) -> None:
         self.run.json("PUT", "/taskInstances/call/state-store/revox_settle", json={"value": word})

@@ -68,10 +68,10 @@ class Machine(Processes):
 
     def end(self, name: str, within_seconds: float = 60) -> None:
         """Ask a component to end, as a deployment does, and wait until it has."""
-        process = self._running[name]
+        with self.lock:
+            process = self._running.pop(name)
         process.send_signal(signal.SIGTERM)
         process.wait(within_seconds)
-        self._running.pop(name)
 
     def is_running(self, name: str) -> bool:
         return name in self._running

@@ -56,6 +56,11 @@ class Revox:
         stats: dict[str, Any] = self._control.get("/stats").raise_for_status().json()
         return stats
 
+    def looks(self, number: str) -> int:
+        """Return how often somebody looked at the orders to a number."""
+        polls = self.stats()["polls"]
+        return sum(polls.get(order["id"], 0) for order in self.orders(number))
+
     def fault(self, endpoint: str, kind: str, **arguments: Any) -> int:
         """Arm a fault and return its id."""
         body = {"endpoint": endpoint, "kind": kind, **arguments}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 
@@ -22,6 +22,10 @@ class Together:
 
     def __getitem__(self, key: Any) -> Any:
         return self._futures[key].result()
+
+    def wait(self) -> None:
+        """Wait until all that were begun have ended; what one raised is raised where it is asked for."""
+        wait(self._futures.values())
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,97 @@
+"""
+Scenario 3: what is stopped without anybody's wish to end the call. ``cancel_on_kill`` is on, and cancels nothing.
+
+Guarding lines, each of which turns tests here red when it is taken out:
+
+- ``waiting.CallWait._stop_asked`` and ``triggers.RevoxCallTrigger.on_kill`` ask for the state of the task
+  (``cancelling.is_to_be_cancelled``);
+- ``placing.Placing.once``: ``if newest.call_id: return Placed(…)``.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from demo_processes import send_signal
+
+from tests.system.acting import GOES_ON_WITH, LONG, deferred, placing, waiting_on_worker
+from tests.system.books import Books
+from tests.system.deployment import Deployment, Person
+
+pytestmark = [pytest.mark.timeout(500), pytest.mark.destructive]
+
+LEFT_ALONE = "is left alone, because its task is running"
+
+
+def terminate(pid: int) -> None:
+    send_signal([pid], signal.SIGTERM)
+
+
+def check_answered(airflow: Deployment, people: list[Person]) -> list[Books]:
+    """Let all calls come to their end: each goes on, and its answer arrives."""
+    for person in people:
+        (order,) = person.orders
+        assert order["status"] not in ("completed", "cancelled"), order
+    airflow.still.advance(LONG)
+    for person in people:
+        person.wait_for_end()
+    found = [Books.of(person) for person in people]
+    for books in found:
+        books.check_answered()
+        assert "is cancelled" not in books.logs, books
+    return found
+
+
+def test_a_terminated_task_waits_on(airflow: Deployment) -> None:
+    by_task, by_supervisor, in_flight = waiting_on_worker(airflow), waiting_on_worker(airflow), placing(airflow)
+    terminate(by_task.wait_until_it_runs()[0])
+    terminate(by_supervisor.wait_until_it_runs()[1])
+    terminate(in_flight.wait_until_it_runs()[0])
+    airflow.still.release(in_flight.number)
+    for person in (by_task, by_supervisor):
+        person.until(lambda logs=person.logs: LEFT_ALONE in logs(), "the decision about the call")
+    in_flight.wait_for("deferred")
+    # The third is deferred in between, and Airflow 3.3 loses a try now and then when such a task resumes.
+    for books in check_answered(airflow, [by_task, by_supervisor, in_flight])[:2]:
+        assert books.tries == 1, books
+
+
+def test_a_shutdown_of_scheduler_and_workers_leaves_calls_alone(airflow: Deployment) -> None:
+    waiting = [waiting_on_worker(airflow), waiting_on_worker(airflow)]
+    beside = deferred(airflow)
+    airflow.machine.signal("scheduler", signal.SIGTERM)
+    for person in waiting:
+        person.until(lambda logs=person.logs: LEFT_ALONE in logs(), "the decision about the call")
+    # The workers would wait for their tasks, for which no deployment has the patience.
+    airflow.machine.kill("scheduler")
+    airflow.heal()
+    for person in waiting:
+        person.until(lambda logs=person.logs: GOES_ON_WITH[0] in logs(), "the next try")
+    for books in check_answered(airflow, [*waiting, beside])[:2]:
+        assert books.tries > 1, books
+
+
+def test_triggerers_that_are_restarted_or_die_leave_calls_alone(airflow: Deployment) -> None:
+    people = [deferred(airflow) for _ in range(3)]
+    first, second = airflow.triggerers
+    for name in (first, second):
+        airflow.machine.end(name)
+    for name in (first, second):
+        airflow.machine.start_again(name)
+    _wait_until_watched(people)
+    # All are at the second afterwards, and then at the first: each changes hands at least once.
+    airflow.machine.kill(first)
+    _wait_until_watched(people)
+    airflow.machine.start_again(first)
+    airflow.machine.kill(second)
+    _wait_until_watched(people)
+    airflow.heal()
+    check_answered(airflow, people)
+
+
+def _wait_until_watched(people: list[Person]) -> None:
+    """Wait until each call is looked at anew."""
+    for person in people:
+        seen = person.revox.looks(person.number)
+        person.until(lambda who=person, seen=seen: who.revox.looks(who.number) > seen, "a look from a triggerer")
