@@ -19,7 +19,7 @@ help:
 	@echo "make test           all tests, with coverage"
 	@echo "make test-system       real Airflow processes that die at the worst moment; needs PostgreSQL and Redis, and installs them"
 	@echo "make test-distributed  the same with Celery, two workers, two triggerers and two schedulers"
-	@echo "make test-matrix       the tests on each Airflow that is supported"
+	@echo "make test-matrix       what can depend on it, on each Airflow that is supported (AIRFLOW=3.1.8: on one)"
 	@echo "make lint types     what CI checks besides"
 	@echo "make build          sdist and wheel into dist/"
 
@@ -49,8 +49,9 @@ $(VENV)/.tools-installed: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.tests-installed
 	@$(BIN)/python scripts/demo.py $(if $(KEEP),--keep)
 
+# More workers than cores, for these tests mostly wait.
 test: $(VENV)/.tests-installed
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=97 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term --cov-fail-under=97 $(PYTEST_ARGS)
 
 test-system: $(VENV)/.system-installed
 	@sh scripts/install_services.sh
@@ -59,6 +60,10 @@ test-system: $(VENV)/.system-installed
 test-distributed: $(VENV)/.system-installed
 	@sh scripts/install_services.sh
 	@REVOX_SYSTEM=distributed $(BIN)/python -m pytest $(DISTRIBUTED) $(PYTEST_ARGS)
+
+test-matrix: | $(BIN)/python
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python scripts/matrix.py --uv $(UV) $(AIRFLOW) -- -n $(or $(WORKERS),4) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.tools-installed
 	@$(BIN)/ruff check .

@@ -180,11 +180,21 @@ class RevoxCreateCallOperator(CallTask, BaseOperator):
             )
 
     def execute_complete(
-        self, context: Context, event: Any = None, call_id: str | None = None, deadline: float | None = None
+        self,
+        context: Context,
+        event: Any = None,
+        call_id: str | None = None,
+        deadline: float | None = None,
+        **_later_arguments: Any,
     ) -> Any:
-        """Go on when the triggerer says so: read the order, and return or raise by what became of it."""
+        """
+        Go on when the triggerer says so: read the order, and return or raise by what became of it.
+
+        What a later version of this provider stored with the deferral, and this one does not know, is passed over.
+        """
         record = _ledger(context).read()
-        known = (record and record.newest.call_id) or call_id
+        # `dag.test()` hands over nothing of what was stored with the deferral but the event.
+        known = (record and record.newest.call_id) or call_id or _pushed_call_id(context)
         if not known:
             raise RevoxRecordError(
                 "This task goes on after a wait, but knows no call of its own. Nobody was dialled; clear it."
@@ -231,6 +241,13 @@ def _ledger(context: Context) -> Ledger:
     wiped = conf.getboolean("state_store", "clear_on_success", fallback=False)
     outside = bool(conf.get("workers", "state_store_backend", fallback=""))
     return Ledger(store, forever=NEVER_EXPIRE, wiped_on_success=wiped, has_backend=outside)
+
+
+def _pushed_call_id(context: Context) -> str | None:
+    """Return the call id that this try pushed before it was deferred; Airflow keeps a deferred task's XCom."""
+    ti = context["ti"]
+    call_id = ti.xcom_pull(task_ids=ti.task_id, key="call_id", map_indexes=ti.map_index)
+    return call_id if isinstance(call_id, str) else None
 
 
 def _origin(context: Context, deployment: str) -> Origin:

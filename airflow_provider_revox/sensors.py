@@ -107,9 +107,18 @@ class RevoxCallSensor(CallTask, BaseSensorOperator):
         return self._or_skip(lambda: BaseOperator.resume_execution(self, next_method, next_kwargs, context))
 
     def execute_complete(
-        self, context: Context, event: Any = None, call_id: str | None = None, deadline: float | None = None
+        self,
+        context: Context,
+        event: Any = None,
+        call_id: str | None = None,
+        deadline: float | None = None,
+        **_later_arguments: Any,
     ) -> Any:
-        """Go on when the triggerer says so: read the order, and return or raise by what became of it."""
+        """
+        Go on when the triggerer says so: read the order, and return or raise by what became of it.
+
+        What a later version of this provider stored with the deferral, and this one does not know, is passed over.
+        """
         return self._resume(context, event, call_id or self.call_id, deadline)
 
     def _execute(self, context: Context) -> Any:

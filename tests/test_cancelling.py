@@ -123,7 +123,7 @@ def test_a_kill_before_the_wait_does_nothing(revox: Simulator) -> None:
 def trigger(call_id: str, *, cancel_on_kill: bool = True, task: bool = True) -> RevoxCallTrigger:
     made = RevoxCallTrigger(call_id, "revox_default", cancel_on_kill=cancel_on_kill)
     if task:
-        made._task_instance = SimpleNamespace(dag_id="campaign", run_id="manual__1", task_id="call", map_index=-1)
+        made.task_instance = SimpleNamespace(dag_id="campaign", run_id="manual__1", task_id="call", map_index=-1)
     return made
 
 

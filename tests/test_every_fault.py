@@ -38,7 +38,9 @@ from tests.every_fault_table import (
     Point,
     Write,
 )
-from tests.harness import Replaced, TaskRun
+from tests.harness import Replaced, TaskRun, needs_state_store
+
+pytestmark = needs_state_store
 
 ALICE = "+14155550100"
 #: Of somebody whose phone never rings: the order waits for ever.

@@ -23,7 +23,8 @@ import importlib, json, os, sys, warnings
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-warnings.filterwarnings("error", category=DeprecationWarning, module=r"airflow_provider_revox|example_revox")
+for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+    warnings.filterwarnings("error", category=kind, module=r"airflow_provider_revox|example_revox")
 from airflow_provider_revox.simulator import Simulator
 
 # Nobody is phoned at night, and a test must not depend on the hour: the simulator's next day begins at nine.

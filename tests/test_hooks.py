@@ -54,7 +54,7 @@ def test_form_json_and_uri_give_the_same_client() -> None:
     from_json = settings_from_connection(Connection.from_json(text, conn_id="c"))
     query = "&".join(f"{name}={value}" for name, value in extra.items())
     uri = f"revox://:key@{quote('https://revox.example/v1', safe='')}/?{query}"
-    from_uri = settings_from_connection(Connection(conn_id="c", uri=uri))
+    from_uri = settings_from_connection(Connection.from_uri(uri, conn_id="c"))
     assert form == numbers == from_json == from_uri
     assert form.base_url == "https://revox.example/v1"
     assert (form.timeout, form.max_connections, form.requests_per_second) == (12.5, 4, 2.0)
@@ -85,7 +85,7 @@ def test_the_host_in_its_forms(fields: dict[str, Any], base_url: str) -> None:
     "uri", ["revox://http://:key@127.0.0.1:8099/api", "revox://:key@http%3A%2F%2F127.0.0.1%3A8099%2Fapi"]
 )
 def test_a_loopback_uri(uri: str) -> None:
-    settings = settings_from_connection(Connection(conn_id="c", uri=uri))
+    settings = settings_from_connection(Connection.from_uri(uri, conn_id="c"))
     assert (settings.base_url, settings.api_key) == ("http://127.0.0.1:8099/api", "key")
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_revox.exceptions import RevoxRecordError
 from airflow_provider_revox.ledger import CallName, Entry, Ledger, Record, Settlement, State, utcnow
-from tests.harness import Replaced, StateStore
+from tests.harness import Replaced, StateStore, needs_state_store
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 NAME = CallName("eu", "dag", "run", "task", 3)
@@ -27,6 +27,7 @@ def intent(number: str = ALICE) -> Entry:
     return Entry.intent(NAME, number, "+1415•••0100", NOW, 0)
 
 
+@needs_state_store
 def test_the_fake_store_has_the_signature_of_the_real_one() -> None:
     from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 

@@ -6,13 +6,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_revox.exceptions import RevoxConnectionError, RevoxRecordError, RevoxRequestError
 from airflow_provider_revox.models import AssistantRequest
 from airflow_provider_revox.operators import RevoxCreateCallOperator
 from airflow_provider_revox.simulator import Simulator
-from tests.harness import TaskRun
+from tests.harness import TaskRun, needs_state_store
 
 ALICE = "+14155550107"
 
@@ -85,7 +85,7 @@ def test_bad_input_is_refused_before_anything_happens(revox: Simulator, paramete
         task.run(operator(**parameters))
     assert isinstance(told.value, ValueError)
     assert isinstance(told.value, AirflowFailException)
-    assert task.store.history == []
+    assert task.written == []
     assert task.xcoms == {}
     assert revox.stats()["requests"] == {}
     assert ALICE not in str(told.value)
@@ -98,7 +98,7 @@ def test_a_connection_that_cannot_be_used_is_found_before_anything_happens(
     task = TaskRun()
     with pytest.raises(RevoxConnectionError, match="plain http"):
         task.run(operator())
-    assert task.store.history == []
+    assert task.written == []
 
 
 def test_all_fields_reach_revox(revox: Simulator) -> None:
@@ -149,6 +149,7 @@ def test_every_field_of_a_request_is_a_template_field() -> None:
 # --- going on after a deferral --------------------------------------------------------------
 
 
+@needs_state_store
 def test_an_event_about_another_call_is_passed_over(revox: Simulator) -> None:
     task = TaskRun()
     waiting = operator(wait_for_completion=True, poke_interval=1)
@@ -217,3 +218,16 @@ def test_a_later_try_that_finds_nothing_goes_by_on_unknown(revox: Simulator, pla
     with pytest.raises(RevoxOutcomeUnknownError, match="earlier try"):
         TaskRun(store=None, try_number=2).run(operator())
     assert plain_revox.stats()["posts_received"] == 0
+
+
+def test_a_resumed_task_goes_on_with_the_call_that_it_pushed(revox: Simulator) -> None:
+    """`dag.test()` passes over what was stored with the deferral; without a state store, XCom is what is left."""
+    task, waiting = TaskRun(store=None), operator(wait_for_completion=True)
+    with pytest.raises(TaskDeferred):
+        waiting.execute(task.context)
+    call_id = task.xcoms["call_id"]
+    revox.advance(3600)
+    event = {"call_id": call_id, "status": "completed", "reason": "ended"}
+    waiting.execute_complete(task.context, event=event)
+    assert task.xcoms["call"]["id"] == call_id
+    assert revox.stats()["orders_created"] == 1
