@@ -11,17 +11,18 @@ UV = $$(command -v uv || echo $(BIN)/uv)
 # Scenarios 1, 2 and 5 of docs/reliability.md.
 DISTRIBUTED := $(addprefix tests/system/test_,kills.py workers.py components.py storm.py)
 
-.PHONY: help demo test test-system test-distributed test-matrix lint format types build clean
+.PHONY: help demo test test-system test-distributed test-matrix test-without-store lint format types build clean
 
 help:
-	@echo "make demo           phone people in the simulator with a real Airflow, and show what they answered"
-	@echo "make demo KEEP=1    the same, and leave Airflow's UI up until Ctrl-C"
-	@echo "make test           all tests, with coverage"
-	@echo "make test-system       real Airflow processes that die at the worst moment; needs PostgreSQL and Redis, and installs them"
-	@echo "make test-distributed  the same with Celery, two workers, two triggerers and two schedulers"
-	@echo "make test-matrix       what can depend on it, on each Airflow that is supported (AIRFLOW=3.1.8: on one)"
-	@echo "make lint types     what CI checks besides"
-	@echo "make build          sdist and wheel into dist/"
+	@echo "make demo                phone people in the simulator with a real Airflow, and show what they answered"
+	@echo "make demo KEEP=1         the same, and leave Airflow's UI up until Ctrl-C"
+	@echo "make test                all tests, with coverage"
+	@echo "make test-system         real Airflow processes that die at the worst moment; needs PostgreSQL and Redis, and installs them"
+	@echo "make test-without-store  the same where Airflow keeps no record: 3.1 and 3.2 (AIRFLOW=3.1.8: on one)"
+	@echo "make test-distributed    the same with Celery, two workers, two triggerers and two schedulers"
+	@echo "make test-matrix         what can depend on it, on each Airflow that is supported (AIRFLOW=3.1.8: on one)"
+	@echo "make lint types          what CI checks besides"
+	@echo "make build               sdist and wheel into dist/"
 
 # --- environments -----------------------------------------------------------------------------------------------------
 
@@ -64,6 +65,11 @@ test-distributed: $(VENV)/.system-installed
 test-matrix: | $(BIN)/python
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@$(BIN)/python scripts/matrix.py --uv $(UV) $(AIRFLOW) -- -n $(or $(WORKERS),4) --dist worksteal $(PYTEST_ARGS)
+
+test-without-store: | $(BIN)/python
+	@sh scripts/install_services.sh
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python scripts/matrix.py --system --uv $(UV) $(AIRFLOW) -- --no-cov $(PYTEST_ARGS)
 
 lint: $(VENV)/.tools-installed
 	@$(BIN)/ruff check .

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: As long as Airflow's own default for `on_kill` of a trigger.
+#: On a worker: Airflow kills a task that takes long to stop.
 CANCEL_WITHIN_SECONDS = 30.0
+#: In the triggerer nobody waits for it. The first question for a task's state was seen to take over 30 s on a busy machine.
+CANCEL_IN_TRIGGERER_WITHIN_SECONDS = 120.0
 CANCEL_TRIES = 3
 
 #: Keeps the event loop from forgetting what is under way.
@@ -108,9 +110,9 @@ async def _cancel_if_ended(conn_id: str, call_id: str, ti: Any) -> None:
             await cancel_in_triggerer(RevoxHook(conn_id), call_id, f"its task is {state}")
 
     try:
-        await asyncio.wait_for(decide(), CANCEL_WITHIN_SECONDS)
+        await asyncio.wait_for(decide(), CANCEL_IN_TRIGGERER_WITHIN_SECONDS)
     except asyncio.TimeoutError:
-        log.warning("Call %s may not be cancelled: that took over %s s", call_id, CANCEL_WITHIN_SECONDS)
+        log.warning("Call %s may not be cancelled: that took over %s s", call_id, CANCEL_IN_TRIGGERER_WITHIN_SECONDS)
 
 
 async def cancel_in_triggerer(hook: RevoxHook, call_id: str, because: str) -> bool | None:

@@ -208,7 +208,7 @@ async def test_a_kill_that_takes_too_long_is_given_up(
 ) -> None:
     call_id = place()
     airflow_says("failed")
-    monkeypatch.setattr(cancelling, "CANCEL_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr(cancelling, "CANCEL_IN_TRIGGERER_WITHIN_SECONDS", 0.3)
     revox.add_fault("cancel_call", "hold")
     await trigger(call_id).on_kill()
     assert "may not be cancelled" in caplog.text

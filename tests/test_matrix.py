@@ -51,8 +51,14 @@ def test_what_is_left_out_touches_nothing_of_airflow(matrix: Any) -> None:
 
 
 def test_a_test_that_is_not_named_is_run(matrix: Any) -> None:
-    run = {Path(path).stem for path in matrix.test_files()}
+    run = {Path(path).stem for path in matrix.test_files(system=False)}
     assert run == {path.stem for path in TESTS.glob("test_*.py")} - matrix.LEFT_OUT
+
+
+def test_what_has_no_store_is_tested_as_such(matrix: Any) -> None:
+    """The record of a call is kept from Airflow 3.3 on."""
+    assert list(matrix.WITHOUT_STORE) == [each for each in matrix.VERSIONS if Version(each) < Version("3.3")]
+    assert all((ROOT / path).is_file() for path in matrix.SYSTEM_TESTS)
 
 
 def test_the_oldest_airflow_that_is_promised_is_tested(matrix: Any) -> None:

@@ -15,7 +15,8 @@ from demo_processes import send_signal
 from tests.system import actions
 from tests.system.actions import CELLS, Outcome
 from tests.system.books import Books
-from tests.system.deployment import Deployment, Person, new_number
+from tests.system.deployment import Deployment, new_number
+from tests.system.people import Person
 from tests.system.revox import Revox
 
 HAS_STORE = hasattr(airflow.sdk, "NEVER_EXPIRE")

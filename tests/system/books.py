@@ -10,7 +10,7 @@ from airflow_provider_revox.ledger import POST_WITHIN
 from airflow_provider_revox.models import mask_number
 
 if TYPE_CHECKING:
-    from tests.system.deployment import Person
+    from tests.system.people import Person
 
 
 @dataclass

@@ -4,15 +4,13 @@ Scenario 4: Revox is away, or nobody can tell what an order is about to do, for 
 Ten minutes of 503 during a wait, a rotated key, an order that disappears, a status that nobody knows, an order paused for
 ever; waited for in the triggerer and on a worker, and across a restart of the triggerers.
 
-Guarding lines, each of which turns tests here red when it is taken out:
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``polling.Watch.failed``: trouble and a refused key lead to another look (``return self._again(…)`` at its end), an order
-  that stays away to the end of the wait (``missed_for_good``), and `_may_mend`;
-- ``watcher.watch_call``: ``trusted=True``, and ``await borrowed.aclose()`` with ``instead_of=refused`` (the connection read
-  anew); ``waiting.CallWait._look``: ``self.hook.close()`` (the same on the worker);
-- ``polling.Watch._again``: the end at ``left <= 0`` (the deadline within one poll);
-- ``watcher.watch_call``: ``datetime.fromtimestamp(deadline, …)``, a point in time (no restart begins the wait anew);
-- ``waiting.CallWait._deadline_passed``: what it says is certain, and what is not.
+- ``hopeless``: `polling.Watch.failed`, `_may_mend`: trouble and a refused key lead to another look;
+- ``missing``: `polling.Watch.failed`: an order that stays away ends the try;
+- ``no-deadline``: `polling.Watch._again`: the end at the deadline;
+- ``begun-anew``: `watcher.watch_call`: the deadline is a point in time;
+- ``old-key``: `watcher.watch_call`, `waiting.CallWait._look`: the connection is read anew.
 """
 
 from __future__ import annotations
@@ -27,7 +25,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.system.books import Books
-from tests.system.deployment import Deployment, Person, new_number
+from tests.system.deployment import Deployment, new_number
+from tests.system.people import Person
 from tests.system.revox import Revox
 
 #: As the DAGs say: the retries of all, the timeout of `call_briefly…`, `max_poll_interval` of all.

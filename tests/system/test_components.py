@@ -1,11 +1,13 @@
 """
 Scenario 2, the components: triggerers, scheduler and API server die, or sleep, while people are being phoned.
 
-Guarding lines, each of which turns a test here red when it is taken out:
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``cancelling.ENDED_BY_A_PERSON``: a trigger that loses its lease cancels nothing while its task is deferred or running;
-- ``triggers.RevoxCallTrigger.run``: it looks at the order it was given and at nothing else (a trigger never dials);
-- ``placing.Placing._dial``: the intent and the id that are written around the request (the API server away).
+- ``no-intent``: `placing.Placing._dial`: the intent before the request;
+- ``no-record``: `placing.Placing.once`: the record is heeded at all;
+- ``no-resolve``: `placing.Placing.once`: an intent without id is searched for;
+- ``anybody``: `cancelling.ENDED_BY_A_PERSON`: a call is cancelled with a task that a person ended, and with no other;
+- ``no-arguments``: `triggers.RevoxCallTrigger.serialize`: whoever takes a trigger over knows its call.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import time
 import pytest
 
 from tests.system.books import Books
-from tests.system.deployment import Deployment, Person, new_number
+from tests.system.deployment import Deployment, new_number
+from tests.system.people import Person
 
 PEOPLE = 6
 AWAY_SECONDS = 60.0

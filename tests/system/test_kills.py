@@ -1,12 +1,13 @@
 """
 Scenario 1: the task process is killed (SIGKILL) at every point of a call's life.
 
-Guarding lines, each of which turns tests here red when it is taken out:
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``placing.Placing._dial``: ``before_try=write_intent`` (the intent before the request) and `_keep` (the id after it);
-- ``placing.Placing.once``: ``if newest.call_id: return Placed(…)`` (a recorded call is the end of it) and the
-  `_resolve` of an intent without id;
-- ``operators.RevoxCreateCallOperator.execute_complete``: it goes on with the recorded call and dials nobody.
+- ``no-intent``: `placing.Placing._dial`: the intent before the request;
+- ``no-id``: `settling.Settling._keep`: the id after the request;
+- ``no-end``: `placing.Placing.once`: a recorded call is the end of it;
+- ``no-record``: `placing.Placing.once`: the record is heeded at all;
+- ``no-resolve``: `placing.Placing.once`: an intent without id is searched for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 import pytest
 
 from tests.system.books import Books
-from tests.system.deployment import FINAL_STATES, Deployment, Person, kill, new_number
+from tests.system.deployment import Deployment, kill, new_number
+from tests.system.people import FINAL_STATES, Person
 
 #: Point → what becomes of it with search, and without.
 OUTCOMES = {

@@ -3,12 +3,13 @@ Scenario 3: a person acts on a task, at every moment of its life; the table of d
 
 What is marked and leaves a call behind is cleared once more in the end: nobody is dialled again, and no answer is lost.
 
-Guarding lines, each of which turns tests here red when it is taken out:
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``cancelling.is_to_be_cancelled``: only a task that is failed or skipped takes its call along;
-- ``triggers.RevoxCallTrigger.on_kill``, and ``waiting.CallWait._stop_asked`` with ``call_task.CallTask.on_kill``: it does;
-- ``placing.Placing.once``: ``if newest.call_id: return Placed(…)``, and the `_resolve` of an intent without id;
-- before Airflow 3.3: ``placing.Placing._may_have_been_dialled``.
+- ``no-record``: `placing.Placing.once`: the record is heeded at all;
+- ``no-resolve``: `placing.Placing.once`: an intent without id is searched for;
+- ``any-state``: `cancelling.is_to_be_cancelled`: success, and a clear, leave the call alone;
+- ``no-cancel``: `triggers.RevoxCallTrigger.on_kill`, `call_task.CallTask.on_kill`: failure takes it along;
+- ``no-store``: `placing.Placing._may_have_been_dialled`, where no record is kept.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 """
 The same faults for the operator that people write without this provider, and for this one: whom does each phone twice?
 
-docs/reliability.md shows the table; `test_the_docs_tell_these_figures` compares. Guarding lines: those of test_kills.py and
-test_workers.py, and ``placing.Placing._dial``: ``except RevoxOutcomeUnknownError`` (a request without a clear
-answer is searched for).
+docs/reliability.md shows the table; `test_the_docs_tell_these_figures` compares.
+
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
+
+- ``no-resolve``: `placing.Placing.once`: an intent without id is searched for;
+- ``unclear``: `placing.Placing._dial`: a request without a clear answer is searched for.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from typing import Any
 import pytest
 from demo_processes import send_signal
 
-from tests.system.deployment import Deployment, Person, kill, new_number
+from tests.system.deployment import Deployment, kill, new_number
+from tests.system.people import Person
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "reliability.md"
 

@@ -1,11 +1,10 @@
 """
 Scenario 3: what a person settles over Airflow's REST API (``revox_settle``), and what a deleted run forgets.
 
-Guarding lines, each of which turns tests here red when it is taken out:
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``placing.Placing.once``: ``self._ledger.mark_used(word, …)``, and
-  ``settling.Settling._allows_one_more``: the word names the newest entry, and its call has ended.
-- ``settling.Settling._adopt_named``.
+- ``no-end``: `placing.Placing.once`: a recorded call is the end of it;
+- ``any-word``: `settling.Settling._heed_words`, `_allows_one_more`: a word means the call that it names.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import pytest
 
 from tests.system.acting import ERRORED, deferred, succeeded
 from tests.system.books import Books
-from tests.system.deployment import Deployment, Person, kill, new_number
+from tests.system.deployment import Deployment, kill, new_number
+from tests.system.people import Person
 from tests.system.together import Together
 
 pytestmark = [pytest.mark.timeout(500), pytest.mark.destructive]

@@ -1,11 +1,11 @@
 """
 Scenario 3: what is stopped without anybody's wish to end the call. ``cancel_on_kill`` is on, and cancels nothing.
 
-Guarding lines, each of which turns tests here red when it is taken out:
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``waiting.CallWait._stop_asked`` and ``triggers.RevoxCallTrigger.on_kill`` ask for the state of the task
-  (``cancelling.is_to_be_cancelled``);
-- ``placing.Placing.once``: ``if newest.call_id: return Placed(…)``.
+- ``no-id``: `settling.Settling._keep`: the id after the request;
+- ``no-record``: `placing.Placing.once`: the record is heeded at all;
+- ``anybody``: `cancelling.ENDED_BY_A_PERSON`: a call is cancelled with a task that a person ended, and with no other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from demo_processes import send_signal
 
 from tests.system.acting import GOES_ON_WITH, LONG, deferred, placing, waiting_on_worker
 from tests.system.books import Books
-from tests.system.deployment import Deployment, Person
+from tests.system.deployment import Deployment
+from tests.system.people import Person
 
 pytestmark = [pytest.mark.timeout(500), pytest.mark.destructive]
 

@@ -1,8 +1,10 @@
 """
 Scenario 5: three hundred people, mapped over one operator, while workers and triggerers are killed every few seconds.
 
-Guarding lines, each of which turns the test red when it is taken out: ``placing.Placing.once``: ``if newest.call_id: return …``
-(people are phoned again by the next try), and its `_resolve` (a lost request is sent again).
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
+
+- ``no-record``: `placing.Placing.once`: the record is heeded at all;
+- ``no-resolve``: `placing.Placing.once`: an intent without id is searched for.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import os
 
 import pytest
 
-from tests.system.deployment import Deployment, Run, new_number
+from tests.system.deployment import Deployment, new_number
+from tests.system.people import Run
 from tests.system.storm import Storm
 
 PEOPLE = int(os.environ.get("REVOX_SYSTEM_PEOPLE", "300"))

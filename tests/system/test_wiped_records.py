@@ -1,10 +1,11 @@
 """
 Scenario 3: ``[state_store] clear_on_success``. The record is gone once the task succeeded, and nobody is dialled on that.
 
-Guarding lines, each of which turns tests here red when it is taken out:
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``operators._ledger``: ``wiped_on_success=…``, and ``placing.Placing._may_have_been_dialled`` by ``self._ledger.durable``;
-- ``placing.Placing._dial_unless_dialled``: where nothing is found there is a doubt.
+- ``no-record``: `placing.Placing.once`: the record is heeded at all;
+- ``wiped``: `operators._ledger`: a record that is wiped by success is none to rely on;
+- ``no-doubt``: `placing.Placing._dial_unless_dialled`: what cannot be told dials nobody.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ The first try dials. A later try, or a cleared run, dials nobody: it adopts the 
 there is none or Revox cannot search; only ``redial_if_absent`` dials again, after two complete searches. Run with a Python
 that has such an Airflow.
 
-Guarding lines, each of which turns tests here red when it is taken out:
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``placing.Placing._may_have_been_dialled`` by ``self._ledger.durable``;
-- ``placing.Placing._dial_unless_dialled``: where nothing is found there is a doubt.
+- ``no-store``: `placing.Placing._may_have_been_dialled`, where no record is kept;
+- ``no-store-no-doubt``: `placing.Placing._dial_unless_dialled`: nor does a search that finds nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import pytest
 
 from tests.system.acting import HAS_STORE, call_unhurried
 from tests.system.books import Books
-from tests.system.deployment import Deployment, Person, kill, new_number
+from tests.system.deployment import Deployment, kill, new_number
+from tests.system.people import Person
 from tests.system.together import Together
 
 pytestmark = pytest.mark.timeout(500)

@@ -1,12 +1,13 @@
 """
 Scenario 2, the workers: one is stopped before its request, taken for dead, replaced and then goes on; or is lost altogether.
 
-Guarding lines, each of which turns a test here red when it is taken out:
+Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``placing.Placing._dial``: ``if self._now() < entry.post_before: return`` (``late``: a worker that slept through its minute
-  dials after its successor did), and ``before_try=write_intent`` (``before_intent``: one replaced before its intent does);
-- ``placing.Placing._find_when_quiet``: the pause until no lost request can be on its way (``early``);
-- ``placing.Placing.once``: `_resolve` of an intent without id.
+- ``no-record``: `placing.Placing.once`: the record is heeded at all;
+- ``no-resolve``: `placing.Placing.once`: an intent without id is searched for;
+- ``unwritten``: `placing.Placing._dial`: no request without its intent;
+- ``late``: `placing.Placing._dial`: no request on an intent that is out of date;
+- ``early``: `placing.Placing._find_when_quiet`: the pause until no lost request can be on its way.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import pytest
 from demo_processes import send_signal
 
 from tests.system.books import Books
-from tests.system.deployment import Deployment, Person, kill, new_number
+from tests.system.deployment import Deployment, kill, new_number
+from tests.system.people import Person
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -1,0 +1,371 @@
+"""
+Take each guarding line of "never dial twice" out, in a copy of the tree, and see the system tests turn red.
+
+``python scripts/guards.py`` tries all, ``python scripts/guards.py no-intent late`` some; `--list` tells which there are. A guard
+whose tests stay green, or turn red elsewhere than it says, is told in the end, and the exit code is 1. Takes about an hour.
+tests/test_guards.py sees to it that every line that is named here is still there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "airflow_provider_revox"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """
+    A line that keeps a promise.
+
+    :param without: what is lost without it.
+    :param edits: file of the package, text in it, and the text that takes the guard out.
+    :param tests: arguments of pytest.
+    :param red: parts of the names of tests that must turn red; of each at least one.
+    :param airflow: run with the Python of the matrix that has this Airflow; None for this Python.
+    :param environment: further variables.
+    """
+
+    without: str
+    edits: tuple[tuple[str, str, str], ...]
+    tests: str
+    red: tuple[str, ...]
+    airflow: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+SYSTEM = "tests/system/test_"
+FEW = (("REVOX_SYSTEM_PEOPLE", "60"),)
+
+GUARDS = {
+    "no-intent": Guard(
+        "a killed task leaves no trace of the request that it made, and the next try makes another",
+        (("placing.py", "self._client.send(endpoint, before_try=write_intent)", "self._client.send(endpoint)"),),
+        f"{SYSTEM}kills.py {SYSTEM}components.py -k in_flight_taken-search or schedulers or api_server",
+        ("in_flight_taken-search", "schedulers"),
+    ),
+    "no-id": Guard(
+        "the id of a call that was placed is forgotten, and only a search can find it",
+        (("settling.py", "self._ledger.put(entry.placed(call_id, self._now()))", "_ = entry.placed"),),
+        f"{SYSTEM}kills.py {SYSTEM}stops.py -k deferring-plain or resuming-plain or reading_the_end-plain or shutdown",
+        ("deferring-plain", "resuming-plain", "reading_the_end-plain"),
+    ),
+    "no-end": Guard(
+        "a recorded call is not the end of it: it is searched for, and where that is impossible the answer is lost",
+        (("placing.py", "        if newest.call_id:\n", "        if False:\n"),),
+        f"{SYSTEM}kills.py {SYSTEM}settled_by_hand.py -k plain or word",
+        ("after_record-plain", "deferring-plain", "resuming-plain", "word"),
+    ),
+    "no-record": Guard(
+        "the record is not heeded, and every further try dials",
+        (
+            (
+                "placing.py",
+                "if (record := self._ledger.record) is None:",
+                "if (record := self._ledger.record) is not False:",
+            ),
+        ),
+        f"{SYSTEM}kills.py {SYSTEM}workers.py {SYSTEM}components.py {SYSTEM}stops.py {SYSTEM}person.py {SYSTEM}wiped_records.py"
+        f" {SYSTEM}storm.py",
+        (
+            "after_record-search",
+            "deferring-search",
+            "resuming-search",
+            "reading_the_end-search",
+            "a_worker_replaced_after_its_intent",
+            "lost",
+            "schedulers",
+            "shutdown",
+            "what_becomes_of_call_and_task",
+            "until_the_success",
+            "storm",
+        ),
+        environment=FEW,
+    ),
+    "no-resolve": Guard(
+        "a request of which nobody knows what became is made again",
+        (
+            (
+                "placing.py",
+                "return self._dial_unless_dialled() if newest.state is State.REFUSED else self._resolve(newest)",
+                "return self._dial_unless_dialled()",
+            ),
+        ),
+        f"{SYSTEM}kills.py {SYSTEM}workers.py {SYSTEM}components.py {SYSTEM}storm.py {SYSTEM}person.py {SYSTEM}plain_operator.py"
+        f" -k after_intent or in_flight or before_record or lost or alone or schedulers or storm or placing or this_provider",
+        (
+            "after_intent",
+            "in_flight_taken",
+            "in_flight_not_taken",
+            "before_record",
+            "lost",
+            "schedulers",
+            "storm",
+            "this_provider_has_nobody_phoned_twice[the task is killed while its request is under way, after",
+        ),
+        environment=FEW,
+    ),
+    "late": Guard(
+        "a worker that slept through its minute dials after its successor did",
+        (("placing.py", "if self._now() < entry.post_before:\n", "if entry:\n"),),
+        f"{SYSTEM}workers.py -k late",
+        ("late",),
+    ),
+    "unwritten": Guard(
+        "an intent that cannot be written does not stop the request: a worker that was replaced dials after its successor did",
+        (
+            (
+                "placing.py",
+                "                self._ledger.put_if_untouched(entry)\n",
+                "                with __import__('contextlib').suppress(Exception):\n"
+                "                    self._ledger.put_if_untouched(entry)\n",
+            ),
+        ),
+        f"{SYSTEM}workers.py -k before_its_intent",
+        ("before_its_intent_dials_nobody[search]", "before_its_intent_dials_nobody[plain]"),
+    ),
+    "early": Guard(
+        "two searches find nothing, and then the lost request arrives",
+        (("placing.py", "max(0.0, (quiet_at - self._now()).total_seconds()), QUIET_SECONDS", "0.0, 0.0"),),
+        f"{SYSTEM}workers.py -k early",
+        ("early",),
+    ),
+    "unclear": Guard(
+        "a request without a clear answer counts as one that dialled nobody",
+        (
+            (
+                "placing.py",
+                "            return self._resolve(entry, may_dial=may_dial_again)\n",
+                "            self._ledger.put(entry.refused(str(error), self._now()))\n"
+                "            raise RevoxUnreachableError(str(error)) from error\n",
+            ),
+        ),
+        f"{SYSTEM}plain_operator.py -k this_provider and Revox and not look",
+        ("connection closes", "answers 502", "after the timeout", "cut off", "captive portal", "with 503"),
+    ),
+    "anybody": Guard(
+        "a call is cancelled with its task whatever that task's state is",
+        (
+            (
+                "cancelling.py",
+                'frozenset({"failed", "skipped"})',
+                'frozenset({"failed", "skipped", "running", "deferred", None})',
+            ),
+        ),
+        f"{SYSTEM}components.py {SYSTEM}stops.py -k stopped_for or terminated or shutdown or restarted_or_die",
+        ("stopped_for_longer", "terminated", "shutdown", "restarted_or_die"),
+    ),
+    "any-state": Guard(
+        "marking a task successful, or clearing it, cancels its call",
+        (("cancelling.py", "    if state in ENDED_BY_A_PERSON:\n", "    if call_id:\n"),),
+        f"{SYSTEM}person.py",
+        ("mark_success", "clear"),
+    ),
+    "no-cancel": Guard(
+        "marking a waiting task failed lets its call go on",
+        (
+            ("triggers.py", "if self.cancel_on_kill and self.task_instance is not None:", "if False:"),
+            ("call_task.py", "            self._stop.ask()\n", "            self._stop.asked = False\n"),
+        ),
+        f"{SYSTEM}person.py -k mark_failed",
+        ("deferred-mark_failed", "waiting-mark_failed"),
+    ),
+    "no-arguments": Guard(
+        "a trigger that is started anew knows nothing of its call",
+        (
+            ("triggers.py", '                "deadline": self.deadline,\n', ""),
+            ("triggers.py", '"call_id": self.call_id,\n', '"call_id": "",\n'),
+        ),
+        f"{SYSTEM}components.py -k triggerer",
+        ("all_triggerers", "one_of_two", "stopped_for"),
+    ),
+    "any-word": Guard(
+        "a word settles more than the call that it names",
+        (
+            ("settling.py", "if any(entry.is_called(target) for entry in record.earlier):", "if False:"),
+            ("settling.py", "if target != (newest.call_id if by_call_id else newest.nonce):", "if False:"),
+            ("settling.py", "if not is_terminal(str(order.status)):", "if False:"),
+            ("settling.py", '            self._adopt_named(word, word.adopt or "")\n', "            pass\n"),
+            (
+                "placing.py",
+                "            self._ledger.mark_used(word, self._now())\n            return placed",
+                "            return placed",
+            ),
+        ),
+        f"{SYSTEM}settled_by_hand.py",
+        ("allows_exactly_one_more", "after_a_call_that_goes_on", "is_adopted"),
+    ),
+    "wiped": Guard(
+        "a record that success wiped counts as none",
+        (("operators.py", "wiped_on_success=wiped", "wiped_on_success=False"),),
+        f"{SYSTEM}wiped_records.py -k cannot_be_found",
+        ("cannot_be_found_again_dials_nobody",),
+    ),
+    "no-doubt": Guard(
+        "where no record is kept and nothing can be searched, people are dialled again",
+        (
+            (
+                "placing.py",
+                "        if found.certainly_absent:\n            return self._dial(",
+                "        if found:\n            return self._dial(",
+            ),
+        ),
+        f"{SYSTEM}wiped_records.py -k cannot_be_found",
+        ("cannot_be_found_again_dials_nobody",),
+    ),
+    "hopeless": Guard(
+        "trouble ends the wait",
+        (
+            ("polling.py", "or isinstance(error, RevoxRejectedError)\n", "or not refused and not missing\n"),
+            ("polling.py", "return self.trusted or (first_refusal and", "return (first_refusal and"),
+        ),
+        f"{SYSTEM}away.py -k 503 or rotated",
+        ("ten_minutes_of_503", "503_for_ever", "rotated_key"),
+    ),
+    "missing": Guard(
+        "an order that is gone for good is looked for until the deadline",
+        (("polling.py", "            missed_for_good\n            or isinstance", "            isinstance"),),
+        f"{SYSTEM}away.py -k disappears",
+        ("disappears",),
+    ),
+    "no-deadline": Guard(
+        "a wait has no end",
+        (
+            (
+                "polling.py",
+                'return End("deadline", self.status) if left <= 0 else Again(min(seconds, left), reconnect=reconnect, soon=soon)',
+                "return Again(seconds, reconnect=reconnect, soon=soon)",
+            ),
+        ),
+        f"{SYSTEM}away.py -k never_moves or across_a_restart or for_ever",
+        ("never_moves", "across_a_restart", "for_ever"),
+    ),
+    "begun-anew": Guard(
+        "each start of a triggerer begins the wait anew",
+        (
+            (
+                "watcher.py",
+                "datetime.fromtimestamp(deadline, timezone.utc)",
+                "datetime.fromtimestamp(_now().timestamp() + 40, timezone.utc)",
+            ),
+        ),
+        f"{SYSTEM}away.py -k across_a_restart",
+        ("across_a_restart",),
+    ),
+    "old-key": Guard(
+        "a changed connection is not read again",
+        (
+            ("watcher.py", "            if step.reconnect:\n", "            if False:\n"),
+            (
+                "waiting.py",
+                "        if isinstance(step, Again) and step.reconnect:\n            self.hook.close()\n",
+                "",
+            ),
+        ),
+        f"{SYSTEM}away.py -k rotated",
+        ("rotated_key_is_outlived_until_the_connection_is_changed[triggerer]", "is_changed[worker]"),
+    ),
+    "no-store": Guard(
+        "where no record is kept every further try dials",
+        (("placing.py", "if not self._ledger.durable and (newest", "if False and (newest"),),
+        f"{SYSTEM}without_store.py {SYSTEM}person.py",
+        ("killed_in_flight_taken", "killed_while_deferring", "cleared", "what_becomes_of_call_and_task"),
+        airflow="3.1.8",
+    ),
+    "no-store-no-doubt": Guard(
+        "where no record is kept a search that finds nothing is taken for certain",
+        (
+            (
+                "placing.py",
+                'found = Found(doubt="an earlier try may have dialled, and a search found no order of it")',
+                "found = Found()",
+            ),
+        ),
+        f"{SYSTEM}without_store.py",
+        ("killed_in_flight_not_taken-search",),
+        airflow="3.1.8",
+    ),
+}
+
+
+def break_in(tree: Path, guard: Guard) -> None:
+    """Take a guard out of a copy of the tree. :raises ValueError: when the line is not there, or there twice."""
+    for name, text, instead in guard.edits:
+        path = tree / PACKAGE.name / name
+        source = path.read_text()
+        if source.count(text) != 1:
+            raise ValueError(f"{name} has {source.count(text)} times: {text.strip()}")
+        path.write_text(source.replace(text, instead))
+
+
+def copy_of_tree(to: Path) -> None:
+    """Copy what is under version control, as it is now."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+
+
+def arguments(guard: Guard) -> list[str]:
+    """Split the arguments of pytest; an expression after ``-k`` is one."""
+    paths, _, chosen = guard.tests.partition(" -k ")
+    return [*paths.split(), *(["-k", chosen] if chosen else [])]
+
+
+def try_out(name: str, guard: Guard, logs: Path) -> str | None:
+    """Run a guard's tests without it; return what is wrong, None when they turn red as they should."""
+    python = ROOT / ".venv" / "matrix" / guard.airflow / "bin" / "python" if guard.airflow else Path(sys.executable)
+    with tempfile.TemporaryDirectory(prefix="revox-guard-") as directory:
+        tree = Path(directory)
+        copy_of_tree(tree)
+        break_in(tree, guard)
+        options = ["--no-cov", "-q", "-rfE", "-p", "no:cacheprovider", "-p", "no:anyio", "-W", "ignore"]
+        command = [str(python), "-m", "pytest", *options, *arguments(guard)]
+        environment = {**os.environ, **dict(guard.environment), "COLUMNS": "250"}
+        log = logs / f"{name}.log"
+        with log.open("w") as output:
+            subprocess.run(command, cwd=tree, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
+    said = log.read_text(errors="replace")
+    red = re.findall(r"^(?:FAILED|ERROR) \S*?::(.+?)(?: - .*)?$", said, re.MULTILINE)
+    print(f"  {len(red)} red; {said.strip().splitlines()[-1]}", flush=True)
+    green = [part for part in guard.red if not any(part in test for test in red)]
+    return f"stayed green: {', '.join(green)}; see {log}" if green else None
+
+
+def main() -> None:
+    """Try the guards that are asked for, all by default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("guards", nargs="*", metavar="guard", help="default: all")
+    parser.add_argument("--list", action="store_true", help="tell which there are, and end")
+    parser.add_argument("--logs", type=Path, help="keep what the tests said here; default: a new directory")
+    given = parser.parse_args()
+    if given.list:
+        print("\n".join(f"{name}: {guard.without}" for name, guard in GUARDS.items()))
+        return
+    logs = given.logs or Path(tempfile.mkdtemp(prefix="revox-guards-"))
+    logs.mkdir(parents=True, exist_ok=True)
+    wrong = {}
+    for name in given.guards or GUARDS:
+        began = time.monotonic()
+        print(f"{name}: {GUARDS[name].without}", flush=True)
+        problem = try_out(name, GUARDS[name], logs)
+        if problem:
+            wrong[name] = problem
+        print(f"  {problem or 'as it should be'} ({time.monotonic() - began:.0f} s)", flush=True)
+    print("\n".join(f"{name} {problem}" for name, problem in wrong.items()) or "every line is guarded")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
