@@ -51,6 +51,8 @@ def played(airflow: Deployment, request: pytest.FixtureRequest) -> Iterator[Toge
         if item.path == request.path and isinstance(item, pytest.Function) and hasattr(item, "callspec")
     }
     acting, following = Together(AT_ONCE), Together(AT_ONCE)
+    # Its clock stands, and an order that looks older than its run is nobody's.
+    airflow.still.advance(LONG)
     warm_up(airflow)
     with workers_stopped(airflow):
         queued = {action: bring(airflow, moment) for moment, action in wanted if moment == "queued"}
