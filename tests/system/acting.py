@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import airflow.sdk
@@ -173,8 +173,10 @@ def warm_up(airflow: Deployment) -> None:
 
 
 def _wait_for_the_answer(person: Person) -> None:
-    said = ("is left alone, because", "may not be cancelled: that took")
-    person.until(lambda: any(each in person.logs() for each in said), "the trigger's end")
+    said = ("is left alone, because", "may not be cancelled: that took", "is cancelled, because")
+    # Whether the trigger says the right thing, or anything, is for the tests to find out.
+    with suppress(AssertionError):
+        person.until(lambda: any(each in person.logs() for each in said), "the trigger's end", 60)
 
 
 # --- acting ----------------------------------------
