@@ -162,8 +162,8 @@ GUARDS = {
                 'frozenset({"failed", "skipped", "running", "deferred", None})',
             ),
         ),
-        f"{SYSTEM}components.py {SYSTEM}stops.py -k stopped_for or terminated or shutdown or restarted_or_die",
-        ("stopped_for_longer", "terminated", "shutdown", "restarted_or_die"),
+        f"{SYSTEM}components.py {SYSTEM}stops.py -k stopped_for or terminated or restarted_or_die",
+        ("stopped_for_longer", "terminated", "restarted_or_die"),
     ),
     "any-state": Guard(
         "marking a task successful, or clearing it, cancels its call",

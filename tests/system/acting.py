@@ -179,6 +179,13 @@ def _wait_for_the_answer(person: Person) -> None:
         person.until(lambda: any(each in person.logs() for each in said), "the trigger's end", 60)
 
 
+def wait_until_watched(people: list[Person]) -> None:
+    """Wait until each call is looked at anew."""
+    for person in people:
+        seen = person.revox.looks(person.number)
+        person.until(lambda who=person, seen=seen: who.revox.looks(who.number) > seen, "a look from a triggerer")
+
+
 # --- acting ----------------------------------------
 
 

@@ -15,7 +15,7 @@ import signal
 import pytest
 from demo_processes import send_signal
 
-from tests.system.acting import GOES_ON_WITH, LONG, deferred, placing, waiting_on_worker
+from tests.system.acting import GOES_ON_WITH, LONG, deferred, placing, wait_until_watched, waiting_on_worker
 from tests.system.books import Books
 from tests.system.deployment import Deployment
 from tests.system.people import Person
@@ -80,19 +80,12 @@ def test_triggerers_that_are_restarted_or_die_leave_calls_alone(airflow: Deploym
         airflow.machine.end(name)
     for name in (first, second):
         airflow.machine.start_again(name)
-    _wait_until_watched(people)
+    wait_until_watched(people)
     # All are at the second afterwards, and then at the first: each changes hands at least once.
     airflow.machine.kill(first)
-    _wait_until_watched(people)
+    wait_until_watched(people)
     airflow.machine.start_again(first)
     airflow.machine.kill(second)
-    _wait_until_watched(people)
+    wait_until_watched(people)
     airflow.heal()
     check_answered(airflow, people)
-
-
-def _wait_until_watched(people: list[Person]) -> None:
-    """Wait until each call is looked at anew."""
-    for person in people:
-        seen = person.revox.looks(person.number)
-        person.until(lambda who=person, seen=seen: who.revox.looks(who.number) > seen, "a look from a triggerer")
