@@ -162,8 +162,8 @@ GUARDS = {
                 'frozenset({"failed", "skipped", "running", "deferred", None})',
             ),
         ),
-        f"{SYSTEM}components.py {SYSTEM}stops.py -k stopped_for or terminated or restarted_or_die",
-        ("stopped_for_longer", "terminated", "restarted_or_die"),
+        f"{SYSTEM}components.py {SYSTEM}stops.py -k stopped_for or terminated",
+        ("stopped_for_longer", "terminated"),
     ),
     "any-state": Guard(
         "marking a task successful, or clearing it, cancels its call",
@@ -186,8 +186,8 @@ GUARDS = {
             ("triggers.py", '                "deadline": self.deadline,\n', ""),
             ("triggers.py", '"call_id": self.call_id,\n', '"call_id": "",\n'),
         ),
-        f"{SYSTEM}components.py -k triggerer",
-        ("all_triggerers", "one_of_two", "stopped_for"),
+        f"{SYSTEM}components.py {SYSTEM}stops.py -k triggerer",
+        ("all_triggerers", "one_of_two", "stopped_for", "restarted_or_die"),
     ),
     "any-word": Guard(
         "a word settles more than the call that it names",

@@ -12,7 +12,9 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,6 +110,8 @@ def install(uv: str, airflow: str) -> Path:
 
 def run(uv: str, airflow: str, pytest_args: list[str], *, system: bool) -> Outcome:
     """Install one version and run the tests on it."""
+    # Two that run side by side are told apart by it.
+    before = f"{airflow}  " if system else ""
     print(f"--- Airflow {airflow} ---", flush=True)
     began = time.monotonic()
     last = ""
@@ -120,7 +124,7 @@ def run(uv: str, airflow: str, pytest_args: list[str], *, system: bool) -> Outco
             [*command, *test_files(system=system)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         ) as pytest:
             for line in pytest.stdout or ():
-                print(line, end="", flush=True)
+                print(f"{before}{line}", end="", flush=True)
                 last = line.strip() or last
         good = pytest.returncode == 0
     except subprocess.CalledProcessError as error:
@@ -142,7 +146,10 @@ def main(arguments: list[str]) -> None:
     if unknown := set(given.versions) - set(VERSIONS):
         parser.error(f"not in the matrix: {', '.join(sorted(unknown))}")
     versions = given.versions or (WITHOUT_STORE if given.system else VERSIONS)
-    outcomes = [run(given.uv, airflow, arguments[end + 1 :], system=given.system) for airflow in versions]
+    play = partial(run, given.uv, pytest_args=arguments[end + 1 :], system=given.system)
+    # The system tests mostly wait, so that two cores bear two Airflows.
+    with ThreadPoolExecutor(2 if given.system else 1) as at_once:
+        outcomes = list(at_once.map(play, versions))
     print("\n" + "; ".join(map(str, outcomes)))
     sys.exit(0 if all(outcome.good for outcome in outcomes) else 1)
 

@@ -5,7 +5,8 @@ Guarding lines, each of which turns tests here red when scripts/guards.py takes 
 
 - ``no-id``: `settling.Settling._keep`: the id after the request;
 - ``no-record``: `placing.Placing.once`: the record is heeded at all;
-- ``anybody``: `cancelling.ENDED_BY_A_PERSON`: a call is cancelled with a task that a person ended, and with no other.
+- ``anybody``: `cancelling.ENDED_BY_A_PERSON`: a call is cancelled with a task that a person ended, and with no other;
+- ``no-arguments``: `triggers.RevoxCallTrigger.serialize`: whoever takes a trigger over knows its call.
 """
 
 from __future__ import annotations
