@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import threading
@@ -49,13 +50,16 @@ class Storm:
 
     def _rage(self) -> None:
         machine = self._airflow.machine
-        components = (*self._airflow.triggerers, *self._airflow.workers)
+        components = [*self._airflow.triggerers, *self._airflow.workers]
+        self._random.shuffle(components)
+        # In turn, so that none is spared.
+        victims = itertools.cycle(components)
         while not self._over.wait(EVERY_SECONDS * self._random.uniform(0.5, 1.5)):
             if self._random.random() < 0.75:
                 if self._kill_a_worker():
                     self.killed.append("worker")
                 continue
-            victim = self._random.choice(components)
+            victim = next(victims)
             with machine.lock:
                 if machine.is_running(victim):
                     machine.kill(victim)

@@ -7,7 +7,9 @@ Guarding lines, each of which turns tests here red when scripts/guards.py takes 
 - ``no-id``: `settling.Settling._keep`: the id after the request;
 - ``no-end``: `placing.Placing.once`: a recorded call is the end of it;
 - ``no-record``: `placing.Placing.once`: the record is heeded at all;
-- ``no-resolve``: `placing.Placing.once`: an intent without id is searched for.
+- ``no-resolve``: `placing.Placing.once`: an intent without id is searched for;
+- ``over-careful``: `placing.Placing._may_have_been_dialled`: where a record is kept, none means that nobody was dialled;
+- ``no-redial``: `placing.Placing._resolve`: what two searches miss may be dialled.
 """
 
 from __future__ import annotations

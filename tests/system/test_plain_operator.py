@@ -6,7 +6,8 @@ docs/reliability.md shows the table; `test_the_docs_tell_these_figures` compares
 Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
 - ``no-resolve``: `placing.Placing.once`: an intent without id is searched for;
-- ``unclear``: `placing.Placing._dial`: a request without a clear answer is searched for.
+- ``unclear``: `placing.Placing._dial`: a request without a clear answer is searched for;
+- ``no-memory``: `placing.Placing.once`: the record is heeded at all.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Scenario 3: what a person settles over Airflow's REST API (``revox_settle``), an
 Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
 - ``no-end``: `placing.Placing.once`: a recorded call is the end of it;
-- ``any-word``: `settling.Settling._heed_words`, `_allows_one_more`: a word means the call that it names.
+- ``any-word``: `settling.Settling._heed_words`, `_allows_one_more`: a word means the call that it names;
+- ``no-word``: `settling.Settling._heed_words`: a word is heard.
 """
 
 from __future__ import annotations
