@@ -151,8 +151,11 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], words: str) -> None:
 def test_the_methods_and_their_twins(revox: Simulator) -> None:
     async def twins(call_id: str) -> list[Any]:
         hook = RevoxHook()
+        order = await hook.acreate_call(REQUEST)
+        # Both calls have ended: the list stays as it is.
+        revox.advance(3600)
         return [
-            (await hook.acreate_call(REQUEST)).to_phone_number,
+            order.to_phone_number,
             (await hook.aget_call(call_id)).id,
             [row.id for row in await hook.alist_calls(page_size=1)],
             (await hook.asearch_calls(to_phone_number="+14155550100")).total_count,
