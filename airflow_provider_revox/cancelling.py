@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_revox.exceptions import RevoxConnectionError, RevoxError, RevoxNotFoundError
 
@@ -26,6 +29,9 @@ CANCEL_WITHIN_SECONDS = 30.0
 CANCEL_IN_TRIGGERER_WITHIN_SECONDS = 120.0
 CANCEL_TRIES = 3
 
+#: The share of a task's lease that its heartbeats, and so Airflow, cannot have missed by chance.
+_UNSEEN_SHARE = 0.75
+
 #: Keeps the event loop from forgetting what is under way.
 _under_way: set[asyncio.Task[None]] = set()
 
@@ -34,22 +40,52 @@ ENDED_BY_A_PERSON = frozenset({"failed", "skipped"})
 
 
 class StopRequest:
-    """What a task's `on_kill` leaves for the loop that waits. A signal handler must not do more than that."""
+    """
+    What a task's `on_kill` leaves for the loop that waits. A signal handler must not do more than that.
+
+    It also knows whether the loop stood still for so long (its process was stopped, its machine asleep) that Airflow may have
+    taken the task for dead. After the last try Airflow itself marks such a task failed, and nobody wished its call away.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._seen_at: float | None = None
+        self._stood_still_until: float | None = None
 
     def ask(self) -> None:
         """Ask the loop to look whether the task is to end."""
         self.asked = True
 
+    def goes_on(self) -> None:
+        """Note that the loop is alive; to be called every few seconds."""
+        # Not the monotonic clock: it stands still with the machine.
+        now = time.time()
+        if self._seen_at is not None and now - self._seen_at >= _UNSEEN_SHARE * _lease_seconds():
+            self._stood_still_until = now
+        self._seen_at = now
 
-def is_to_be_cancelled(call_id: str, state: str | None) -> bool:
+    @property
+    def stood_still(self) -> bool:
+        """Say whether the loop stood still until a short time ago."""
+        return self._stood_still_until is not None and time.time() - self._stood_still_until < _lease_seconds()
+
+
+def _lease_seconds() -> float:
+    """Return after how many seconds without a heartbeat Airflow takes a task for dead; workers are told the same."""
+    return conf.getfloat("scheduler", "task_instance_heartbeat_timeout", fallback=300.0)
+
+
+def is_to_be_cancelled(call_id: str, state: str | None, *, stood_still: bool = False) -> bool:
     """Decide whether a call goes with its task, and say why in the log."""
-    if state in ENDED_BY_A_PERSON:
-        return True
-    log.info("Call %s is left alone, because its task is %s", call_id, state or "not to be found")
-    return False
+    if state not in ENDED_BY_A_PERSON:
+        log.info("Call %s is left alone, because its task is %s", call_id, state or "not to be found")
+    elif stood_still:
+        log.warning(
+            "Call %s is left alone: its task is %s, but stood still before, so that Airflow may have taken it for dead",
+            call_id,
+            state,
+        )
+    return state in ENDED_BY_A_PERSON and not stood_still
 
 
 def cancel_on_worker(hook: RevoxHook, call_id: str, because: str) -> bool | None:
@@ -88,13 +124,17 @@ def _cancel_briefly(hook: RevoxHook, call_id: str) -> bool:
         client.close()
 
 
-async def cancel_if_ended(conn_id: str, call_id: str, ti: Any) -> None:
+async def cancel_if_ended(conn_id: str, call_id: str, ti: Any, deadline: float | None) -> None:
     """
-    Cancel the order of a trigger whose task was ended as failed or skipped.
+    Cancel the order of a trigger whose task was ended as failed or skipped before the deadline (POSIX time) of its wait.
 
     The work goes on when the caller is cancelled: Airflow 3.3 cancels a trigger again each time it synchronises, and so
     cuts off its `on_kill` while the first question for a task's state takes seconds in a fresh triggerer.
     """
+    if deadline is not None and time.time() >= deadline:
+        # A triggerer that slept is told to stop what another one has brought to its end since: that task failed by itself.
+        log.info("Call %s is left alone, because the wait for it is over", call_id)
+        return
     work = asyncio.get_running_loop().create_task(_cancel_if_ended(conn_id, call_id, ti))
     _under_way.add(work)
     work.add_done_callback(_under_way.discard)

@@ -15,7 +15,7 @@ Everything else in this provider that needs a call placed goes through here.
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from airflow_provider_revox import endpoints
 from airflow_provider_revox.exceptions import (
@@ -28,14 +28,17 @@ from airflow_provider_revox.ledger import POST_WITHIN, SETTLE_KEY, Entry, Record
 from airflow_provider_revox.searching import NAME_KEY, Found, Wanted, find_orders, name_of
 from airflow_provider_revox.settling import Placed, Settling
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 log = logging.getLogger(__name__)
 
 ON_UNKNOWN = ("fail", "redial_if_absent")
 
 #: Pauses before the looks that are taken for an order whose request got no answer: it may show a little late.
 LOOK_AFTER_SECONDS = (0.0, 2.0, 5.0)
-#: Beyond the last moment at which the lost request can have been answered, and between the two looks that must find nothing.
-QUIET_SECONDS = 30.0
+#: Between the two looks that must find nothing.
+APART_SECONDS = 30.0
 
 
 class Placing(Settling):
@@ -132,9 +135,8 @@ class Placing(Settling):
 
     def _find_when_quiet(self, wanted: Wanted, last_post: datetime) -> Found:
         """Search twice, once no lost request can still be on its way; absence is certain only if both find nothing."""
-        quiet_at = last_post + timedelta(seconds=self._client.settings.timeout + QUIET_SECONDS)
-        log.info("Waiting until %s to be sure whether %s was dialled", quiet_at.isoformat(), self._masked)
-        for pause in (max(0.0, (quiet_at - self._now()).total_seconds()), QUIET_SECONDS):
+        self._wait_until_quiet(last_post)
+        for pause in (0.0, APART_SECONDS):
             self._sleep(pause)
             found = find_orders(self._client, wanted)
             if not found.certainly_absent:

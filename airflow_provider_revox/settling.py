@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_revox import endpoints
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from airflow_provider_revox.client import RevoxClient
 
 log = logging.getLogger(__name__)
+
+#: Beyond the last moment at which a lost request can have been answered.
+QUIET_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,13 @@ class Settling:
     def _is_of_this_run(self, name: str) -> bool:
         return name.startswith(self._origin.name.task_prefix)
 
+    def _wait_until_quiet(self, last_post: datetime) -> None:
+        """Wait until no request that was begun by then can still be on its way."""
+        quiet_at = last_post + timedelta(seconds=self._client.settings.timeout + QUIET_SECONDS)
+        if (left := (quiet_at - self._now()).total_seconds()) > 0:
+            log.info("Waiting until %s to be sure whether %s was dialled", quiet_at.isoformat(), self._masked)
+            self._sleep(left)
+
     def _keep(self, entry: Entry, call_id: str, how: str) -> Placed:
         """Write a call id that was just learned."""
         try:
@@ -168,7 +179,13 @@ class Settling:
         return True
 
     def _is_found_after_all(self, word: Settlement, entry: Entry) -> bool:
-        """Look once more for the call that a person says there is none; adopt it if there is."""
+        """
+        Look once more for the call that a person says there is none; adopt it if there is.
+
+        The person looked before now. The process that wrote the entry may have been stopped then, to make its request later, or
+        the request may still have been on its way.
+        """
+        self._wait_until_quiet(entry.post_before)
         found = find_orders(self._client, self._wanted(entry))
         if found.orders:
             log.warning("%s=%r: there is a call for it after all", word.source, word.redial_after)

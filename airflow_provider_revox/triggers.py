@@ -78,4 +78,4 @@ class RevoxCallTrigger(BaseTrigger):
         from airflow_provider_revox.cancelling import cancel_if_ended
 
         if self.cancel_on_kill and self.task_instance is not None:
-            await cancel_if_ended(self.revox_conn_id, self.call_id, self.task_instance)
+            await cancel_if_ended(self.revox_conn_id, self.call_id, self.task_instance, self.deadline)

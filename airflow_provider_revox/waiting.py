@@ -207,6 +207,7 @@ class CallWait:
         """Sleep in short pieces, and between them see whether the task is to end."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
+            self.stop.goes_on()
             if self.stop.asked:
                 self.stop.asked = False
                 self._stop_asked(context, call_id)
@@ -218,7 +219,7 @@ class CallWait:
             log.info("Call %s is left alone, as cancel_on_kill is off", call_id)
             return
         state = state_on_worker(context["ti"])
-        if is_to_be_cancelled(call_id, state):
+        if is_to_be_cancelled(call_id, state, stood_still=self.stop.stood_still):
             cancel_on_worker(self.hook, call_id, f"its task is {state}")
             raise RevoxCallCancelledError(f"The task of call {call_id} was ended as {state} while it waited")
 

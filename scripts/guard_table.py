@@ -118,7 +118,13 @@ GUARDS = {
     ),
     "early": Guard(
         "two searches find nothing, and then the lost request arrives",
-        (("placing.py", "max(0.0, (quiet_at - self._now()).total_seconds()), QUIET_SECONDS", "0.0, 0.0"),),
+        (
+            (
+                "placing.py",
+                "        self._wait_until_quiet(last_post)\n        for pause in (0.0, APART_SECONDS):\n",
+                "        for pause in (0.0, 0.0):\n",
+            ),
+        ),
         f"{SYSTEM}workers.py -k early",
         ("early",),
     ),

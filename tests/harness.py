@@ -126,6 +126,17 @@ class TaskRun:
         self.first_reschedule = None
         return self
 
+    def later(self, hours: float = 1) -> TaskRun:
+        """Let time pass for what was recorded, as it does until a person has looked."""
+        assert self.store is not None
+        record = self.store.get("revox_call")
+        for entry in (record, *record["earlier"]):
+            for name, value in entry.items():
+                if name == "post_before" or name.endswith("_at"):
+                    entry[name] = (datetime.fromisoformat(value) - timedelta(hours=hours)).isoformat()
+        self.store.values["revox_call"] = json.dumps(record)
+        return self
+
     @property
     def written(self) -> list[tuple[str, Any]]:
         """All that was written to the state store, nothing where there is none."""

@@ -112,6 +112,55 @@ def test_cancelling_can_be_switched_off(revox: Simulator, caplog: pytest.LogCapt
     assert "cancel_on_kill is off" in caplog.text
 
 
+@pytest.mark.parametrize("stood_still", [False, True])
+@pytest.mark.parametrize("lease", [300.0, 40.0])
+def test_a_task_that_stood_still_may_have_been_ended_by_airflow_itself(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lease: float, stood_still: bool
+) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr(cancelling.time, "time", lambda: now)
+    monkeypatch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT", f"{lease:.0f}")
+    stop = cancelling.StopRequest()
+    assert not stop.stood_still
+    stop.goes_on()
+    now += lease * (0.76 if stood_still else 0.74)
+    stop.goes_on()
+    assert stop.stood_still is stood_still
+    for state in ("failed", "skipped"):
+        caplog.clear()
+        assert cancelling.is_to_be_cancelled("c1", state, stood_still=stop.stood_still) is not stood_still
+        told = [f"Call c1 is left alone: its task is {state}, but stood still" in line for line in caplog.messages]
+        assert told == [True] * stood_still
+    assert not cancelling.is_to_be_cancelled("c1", "running", stood_still=stop.stood_still)
+    # Airflow has told it by now, if it did not know better.
+    while now < 1_000_000.0 + 2 * lease:
+        now += 1
+        stop.goes_on()
+    assert not stop.stood_still
+
+
+def test_a_waiting_task_that_stood_still_leaves_its_call_alone(
+    revox: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The process was stopped, or its machine asleep: the clock of the world went on."""
+    monkeypatch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT", "300")
+    asleep = 0.0
+    monkeypatch.setattr(cancelling, "time", SimpleNamespace(time=lambda: time.time() + asleep))
+    task = operator(timeout=4)
+    on_kill = task.on_kill
+
+    def woken_and_killed() -> None:
+        nonlocal asleep
+        asleep = 400.0
+        on_kill()
+
+    task.on_kill = woken_and_killed
+    with killed_once_placed(task, revox), pytest.raises(AirflowSensorTimeout):
+        TaskRun(state="failed").run(task)
+    assert revox.stats()["cancels"] == 0
+    assert "is left alone: its task is failed, but stood still" in caplog.text
+
+
 def test_a_kill_before_the_wait_does_nothing(revox: Simulator) -> None:
     for task in (operator(), sensor("c1")):
         task.on_kill()
@@ -164,6 +213,20 @@ async def test_the_trigger_leaves_the_call_alone_otherwise(
     await trigger(call_id).on_kill()
     assert revox.stats()["cancels"] == 0
     assert f"Call {call_id} is left alone" in caplog.text
+
+
+@pytest.mark.parametrize(("left", "cancels"), [(-1.0, 0), (60.0, 1)])
+async def test_the_trigger_of_a_wait_that_is_over_leaves_the_call_alone(
+    revox: Simulator, airflow_says: Any, caplog: pytest.LogCaptureFixture, left: float, cancels: int
+) -> None:
+    """A triggerer slept; another one has seen the deadline pass since, and the task failed by that."""
+    caplog.set_level("INFO")
+    killed = trigger(place())
+    killed.deadline = time.time() + left
+    airflow_says("failed")
+    await killed.on_kill()
+    assert revox.stats()["cancels"] == cancels
+    assert ("because the wait for it is over" in caplog.text) is not bool(cancels)
 
 
 async def test_the_trigger_does_not_cancel_without_a_task_or_when_switched_off(

@@ -151,6 +151,7 @@ def _lost_before(stage: Stage, kind: str) -> None:
     stage.simulator.add_fault("create_call", kind)
     stage.simulator.add_fault("search_calls", "incomplete_search")
     stage.an_earlier_try(fails=True)
+    stage.task.later()
 
 
 def _redial_after_a_loss(stage: Stage, end: End, *, kind: str) -> RevoxCreateCallOperator:

@@ -386,7 +386,7 @@ def test_an_unknown_is_settled_by_its_nonce(revox: Simulator) -> None:
     with pytest.raises(RevoxOutcomeUnknownError):
         task.run(operator())
     nonce = task.record["nonce"]
-    call_id = task.next_try(cleared=True).run(operator(redial_after=nonce))
+    call_id = task.later().next_try(cleared=True).run(operator(redial_after=nonce))
     assert task.next_try(cleared=True).run(operator(redial_after=nonce)) == call_id
     assert orders(revox) == {ALICE: 1}
 
@@ -532,7 +532,7 @@ def test_a_nonce_given_too_early_finds_the_call_first(revox: Simulator, stored: 
     if stored:
         task.store.set("revox_settle", {"redial_after": nonce})
     word = {} if stored else {"redial_after": nonce}
-    found = task.next_try(cleared=True).run(operator(**word))
+    found = task.later().next_try(cleared=True).run(operator(**word))
     assert found == revox.orders()[0]["id"]
     assert task.next_try(cleared=True).run(operator(**word)) == found
     assert orders(revox) == {ALICE: 1}

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_revox import settling as settling_module
 from airflow_provider_revox.client import ClientSettings, RevoxClient
-from airflow_provider_revox.endpoints import read_request
+from airflow_provider_revox.endpoints import create_call, read_request
 from airflow_provider_revox.exceptions import RevoxError, RevoxOutcomeUnknownError, RevoxRecordError
 from airflow_provider_revox.ledger import CallName, Ledger, Settlement
 from airflow_provider_revox.placing import Placing
@@ -129,6 +129,56 @@ def test_an_adopt_parameter_that_was_used_settles_no_later_unknown(run: Any) -> 
     except RevoxOutcomeUnknownError:
         return
     pytest.fail(f"second {second} is lost: got {got}, record {r.record(-1)}")
+
+
+@pytest.mark.parametrize("search", [True, False])
+def test_a_word_about_a_request_waits_until_it_cannot_arrive_any_more(run: Any, search: bool) -> None:
+    r = run(search=search)
+    asked_at = r.now
+    with pytest.raises(RevoxOutcomeUnknownError):
+        r.ask(-1, ALICE, fault="reset")
+    nonce = r.record(-1)[0][2]
+    r.ask(-1, ALICE, settlement=Settlement(redial_after=nonce))
+    # The last attempt may begin a minute after the intent, and be answered within the timeout.
+    assert r.now >= asked_at + timedelta(seconds=60 + 5 + 30)
+    assert r.orders == {ALICE: 1}
+    waited_until = r.now
+    r.ended()
+    r.ask(-1, ALICE, settlement=Settlement(redial_after=r.record(-1)[0][1]))
+    assert r.now == waited_until, "what became of a call that is known needs no waiting"
+    assert r.orders == {ALICE: 2}
+
+
+def test_a_request_that_arrives_after_the_word_is_found(run: Any) -> None:
+    r = run()
+    with pytest.raises(RevoxOutcomeUnknownError):
+        r.ask(-1, ALICE, fault="reset")
+    record = r.stores[-1].get("revox_call")
+
+    def arrives() -> None:
+        request = {"phone_number": ALICE, "assistant": {"prompt": "Ask."}, "force_now": True}
+        r.client.send(create_call(read_request({**request, "metadata": {"airflow_call_key": record["name"]}})))
+
+    r.during_sleep = arrives
+    found = r.ask(-1, ALICE, settlement=Settlement(redial_after=record["nonce"]))
+    assert r.orders == {ALICE: 1}
+    assert found == r.simulator.orders()[0]["id"]
+
+
+@pytest.mark.parametrize("search", [True, False])
+def test_a_process_that_was_stopped_and_goes_on_after_the_word_stops_who_waits(run: Any, search: bool) -> None:
+    r = run(search=search)
+    with pytest.raises(RevoxOutcomeUnknownError):
+        r.ask(-1, ALICE, fault="reset")
+    record = r.stores[-1].get("revox_call")
+
+    def goes_on() -> None:
+        r.stores[-1].set("revox_call", {**record, "state": "placed", "call_id": "c1"})
+
+    r.during_sleep = goes_on
+    with pytest.raises(RevoxRecordError, match="Another process"):
+        r.ask(-1, ALICE, settlement=Settlement(redial_after=record["nonce"]))
+    assert r.orders == {}
 
 
 def test_what_the_message_about_a_changed_number_says_fits_one_index_only(run: Any) -> None:
