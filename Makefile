@@ -8,8 +8,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_LINK_MODE := copy
 UV = $$(command -v uv || echo $(BIN)/uv)
 
-# Scenarios 1, 2 and 5 of docs/reliability.md.
-DISTRIBUTED := $(addprefix tests/system/test_,kills.py workers.py components.py storm.py)
+# Scenarios 1, 2 and 5 of docs/reliability.md, and what is stopped without anybody's wish to end a call.
+DISTRIBUTED := $(addprefix tests/system/test_,kills.py workers.py components.py stops.py storm.py)
 
 .PHONY: help demo test test-system test-distributed test-matrix test-without-store lint format types build clean
 

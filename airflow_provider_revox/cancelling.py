@@ -72,20 +72,20 @@ class StopRequest:
 
 def _lease_seconds() -> float:
     """Return after how many seconds without a heartbeat Airflow takes a task for dead; workers are told the same."""
-    return conf.getfloat("scheduler", "task_instance_heartbeat_timeout", fallback=300.0)
+    seconds: float = conf.getfloat("scheduler", "task_instance_heartbeat_timeout", fallback=300.0)
+    return seconds
 
 
 def is_to_be_cancelled(call_id: str, state: str | None, *, stood_still: bool = False) -> bool:
     """Decide whether a call goes with its task, and say why in the log."""
     if state not in ENDED_BY_A_PERSON:
         log.info("Call %s is left alone, because its task is %s", call_id, state or "not to be found")
-    elif stood_still:
-        log.warning(
-            "Call %s is left alone: its task is %s, but stood still before, so that Airflow may have taken it for dead",
-            call_id,
-            state,
-        )
-    return state in ENDED_BY_A_PERSON and not stood_still
+        return False
+    if stood_still:
+        why = "but stood still before, so that Airflow may have taken it for dead"
+        log.warning("Call %s is left alone: its task is %s, %s", call_id, state, why)
+        return False
+    return True
 
 
 def cancel_on_worker(hook: RevoxHook, call_id: str, because: str) -> bool | None:

@@ -33,8 +33,8 @@ GUARDS = {
     "no-intent": Guard(
         "a killed task leaves no trace of the request that it made, and the next try makes another",
         (("placing.py", "self._client.send(endpoint, before_try=write_intent)", "self._client.send(endpoint)"),),
-        f"{SYSTEM}kills.py {SYSTEM}components.py -k in_flight_taken-search or schedulers or api_server",
-        ("in_flight_taken-search", "schedulers"),
+        f"{SYSTEM}kills.py {SYSTEM}components.py -k in_flight_taken-search or schedulers or killed_alone or api_server",
+        ("in_flight_taken-search", "schedulers", "killed_alone", "the_api_server"),
     ),
     "no-id": Guard(
         "the id of a call that was placed is forgotten, and only a search can find it",
@@ -65,7 +65,8 @@ GUARDS = {
             "resuming-search",
             "reading_the_end-search",
             "a_worker_replaced_after_its_intent",
-            "lost",
+            "adopted[lost]",
+            "adopted[alone]",
             "schedulers",
             "shutdown",
             "what_becomes_of_call_and_task",
@@ -84,15 +85,20 @@ GUARDS = {
             ),
         ),
         f"{SYSTEM}kills.py {SYSTEM}workers.py {SYSTEM}components.py {SYSTEM}storm.py {SYSTEM}person.py {SYSTEM}plain_operator.py"
-        f" -k after_intent or in_flight or before_record or lost or alone or schedulers or storm or placing or this_provider",
+        " -k after_intent or in_flight or before_record or lost or alone or schedulers or api_server or storm or placing"
+        " or this_provider",
         (
             "after_intent",
             "in_flight_taken",
             "in_flight_not_taken",
             "before_record",
-            "lost",
+            "adopted[lost]",
+            "adopted[alone]",
             "schedulers",
+            "killed_alone",
+            "the_api_server",
             "storm",
+            "placing",
             "this_provider_has_nobody_phoned_twice[the task is killed while its request is under way, after",
         ),
         environment=FEW,
@@ -142,9 +148,22 @@ GUARDS = {
             "waits for the end",
             "its worker is lost",
             "its worker is stopped",
-            "answers 503 to one look",
             "a person clears",
         ),
+    ),
+    "no-patience": Guard(
+        "a look that fails ends the try, and the next one dials",
+        (
+            (
+                "placing.py",
+                "if (record := self._ledger.record) is None:",
+                "if (record := self._ledger.record) is not False:",
+            ),
+            ("client.py", "    return is_transient(error)\n", "    return False\n"),
+            ("polling.py", "or isinstance(error, RevoxRejectedError)\n", "or not refused and not missing\n"),
+        ),
+        f"{SYSTEM}plain_operator.py -k this_provider and look",
+        ("answers 503 to one look", "one look at the call meets a reset"),
     ),
     "over-careful": Guard(
         "a task that certainly dialled nobody is not dialled by its next try",
@@ -163,6 +182,37 @@ GUARDS = {
         ),
         f"{SYSTEM}kills.py -k redial_if_absent",
         ("redial_if_absent",),
+    ),
+    "no-redial-without-store": Guard(
+        "redial_if_absent dials nobody where no record is kept",
+        (("placing.py", '            if self._on_unknown == "redial_if_absent":\n', "            if False:\n"),),
+        f"{SYSTEM}without_store.py -k redial_if_absent",
+        ("redial_if_absent",),
+        airflow="3.1.8",
+    ),
+    "too-soon": Guard(
+        "a person's word counts before the request that it is about can have arrived",
+        (("settling.py", "        self._wait_until_quiet(entry.post_before)\n", ""),),
+        f"{SYSTEM}settled_by_hand.py -k sent_after",
+        ("sent_after",),
+    ),
+    "shifted": Guard(
+        "whoever stands at another map index of a cleared run is phoned again",
+        (("placing.py", "        return origin.mapped and origin.clear_number > 0\n", "        return False\n"),),
+        f"{SYSTEM}mapped.py",
+        ("at_another_index",),
+    ),
+    "any-number": Guard(
+        "a record of one person's call counts for another",
+        (
+            (
+                "placing.py",
+                "        if not newest.is_for(self._number) and not record.dialled_nobody:\n",
+                "        if False:\n",
+            ),
+        ),
+        f"{SYSTEM}mapped.py",
+        ("at_the_index_of_another",),
     ),
     "new-status": Guard(
         "a status that nobody knows counts as the end",
@@ -204,12 +254,18 @@ GUARDS = {
                 'frozenset({"failed", "skipped", "running", "deferred", None})',
             ),
         ),
-        f"{SYSTEM}components.py {SYSTEM}stops.py -k stopped_for or terminated",
-        ("stopped_for_longer", "terminated"),
+        f"{SYSTEM}components.py {SYSTEM}stops.py -k stopped_for or terminated or shutdown",
+        ("stopped_for_longer", "terminated", "shutdown"),
+    ),
+    "stood-still": Guard(
+        "a worker that slept until Airflow failed its task takes the call along",
+        (("cancelling.py", "    if stood_still:\n", "    if False:\n"),),
+        f"{SYSTEM}stops.py -k stood_still",
+        ("stood_still",),
     ),
     "any-state": Guard(
         "marking a task successful, or clearing it, cancels its call",
-        (("cancelling.py", "    if state in ENDED_BY_A_PERSON:\n", "    if call_id:\n"),),
+        (("cancelling.py", "    if state not in ENDED_BY_A_PERSON:\n", "    if not call_id:\n"),),
         f"{SYSTEM}person.py",
         ("mark_success", "clear"),
     ),
@@ -227,6 +283,24 @@ GUARDS = {
         (
             ("triggers.py", '                "deadline": self.deadline,\n', ""),
             ("triggers.py", '"call_id": self.call_id,\n', '"call_id": "",\n'),
+        ),
+        f"{SYSTEM}components.py {SYSTEM}stops.py -k triggerer",
+        ("all_triggerers", "one_of_two", "stopped_for", "restarted_or_die"),
+    ),
+    "not-again": Guard(
+        "a wait that begins a second time, in another triggerer, comes to no end",
+        (
+            (
+                "triggers.py",
+                "        end = await watch_call(\n",
+                "        import asyncio\n"
+                "        import os\n"
+                "        from pathlib import Path\n\n"
+                "        begun = Path(os.environ['AIRFLOW_HOME']) / f'{self.call_id}.begun'\n"
+                "        await asyncio.sleep(3600 * begun.exists())\n"
+                "        begun.touch()\n"
+                "        end = await watch_call(\n",
+            ),
         ),
         f"{SYSTEM}components.py {SYSTEM}stops.py -k triggerer",
         ("all_triggerers", "one_of_two", "stopped_for", "restarted_or_die"),
@@ -250,8 +324,8 @@ GUARDS = {
     "wiped": Guard(
         "a record that success wiped counts as none",
         (("operators.py", "wiped_on_success=wiped", "wiped_on_success=False"),),
-        f"{SYSTEM}wiped_records.py -k cannot_be_found",
-        ("cannot_be_found_again_dials_nobody",),
+        f"{SYSTEM}wiped_records.py",
+        ("a_cleared_success_is_found_again", "cannot_be_found_again_dials_nobody"),
     ),
     "no-doubt": Guard(
         "where no record is kept and nothing can be searched, people are dialled again",
@@ -289,8 +363,8 @@ GUARDS = {
                 "return Again(seconds, reconnect=reconnect, soon=soon)",
             ),
         ),
-        f"{SYSTEM}away.py -k never_moves",
-        ("never_moves",),
+        f"{SYSTEM}away.py -k never_moves or refused_for_ever",
+        ("never_moves", "refused_for_ever"),
     ),
     "begun-anew": Guard(
         "each start of a triggerer begins the wait anew",
@@ -298,7 +372,7 @@ GUARDS = {
             (
                 "watcher.py",
                 "datetime.fromtimestamp(deadline, timezone.utc)",
-                "datetime.fromtimestamp(_now().timestamp() + 40, timezone.utc)",
+                "datetime.fromtimestamp(_now().timestamp() + 60, timezone.utc)",
             ),
         ),
         f"{SYSTEM}away.py -k across_a_restart",

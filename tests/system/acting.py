@@ -7,19 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-import airflow.sdk
 import psutil
 import pytest
 from demo_processes import send_signal
 
 from tests.system import actions
 from tests.system.actions import CELLS, Outcome
-from tests.system.books import Books
+from tests.system.books import HAS_STORE, Books
 from tests.system.deployment import Deployment, new_number
 from tests.system.people import Person
 from tests.system.revox import Revox
-
-HAS_STORE = hasattr(airflow.sdk, "NEVER_EXPIRE")
 
 ENDED = ("completed", "errored", "cancelled")
 #: Errored by Revox without any attempt.
@@ -126,8 +123,8 @@ def _has_heard_of(person: Person) -> bool:
     return any(f"run_id='{person.run.run_id}'" in line for line in heard)
 
 
-def waiting_on_worker(airflow: Deployment) -> Person:
-    person = airflow.call(airflow.still, dag_id="call_on_worker")
+def waiting_on_worker(airflow: Deployment, dag_id: str = "call_on_worker") -> Person:
+    person = airflow.call(airflow.still, dag_id=dag_id)
     person.until(lambda: airflow.still.looks(person.number), "a look from the worker")
     return person
 
@@ -244,6 +241,14 @@ def _process(person: Person) -> psutil.Process | None:
         return psutil.Process(int(path.read_text().split()[0]))
     except (FileNotFoundError, psutil.NoSuchProcess):
         return None
+
+
+def finish_off(person: Person, task: int, supervisor: int) -> None:
+    """Let a worker that was stopped go on, and wait until its task has ended, whatever it does."""
+    process = psutil.Process(task)
+    person.let_go()
+    send_signal([task, supervisor], signal.SIGCONT)
+    person.until(lambda: not _lives(process), "the end of the worker that was replaced")
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ from tests.system.together import Together
 
 #: Scenarios side by side: what two cores can bear without heartbeats being late.
 AT_ONCE = 20
+
+
+def pytest_configure() -> None:
+    """Have the fixtures stop the processes also when somebody ends pytest with a SIGTERM, as CI does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +67,8 @@ def _played(request: pytest.FixtureRequest, airflow: Deployment) -> Iterator[Tog
         for key, play in getattr(module, "SCENARIOS", {}).items():
             together.begin((module.__name__, key), play, airflow)
     yield together
-    together.close()
+    # Whatever still runs belongs to tests that were left out, or interrupted.
+    together.close(wait_for_them=False)
 
 
 @pytest.fixture

@@ -81,23 +81,33 @@ class Deployment:
         self.machine = Machine(home)
         self.points = home / "points"
         self.points.mkdir()
-        port = free_port()
-        self._rest = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v2", timeout=30, trust_env=False)
+        self._port = free_port()
+        self._rest = httpx.Client(base_url=f"http://127.0.0.1:{self._port}/api/v2", timeout=30, trust_env=False)
+        self._clients: list[Any] = [self._rest]
+        self._extra_settings = extra_settings or {}
+        self._lock = threading.Lock()
+        self._watched: set[str] = set()
+        self._seen: list[dict[str, Any]] = []
+        self._seen_at = 0.0
+
+    def _prepare(self) -> None:
+        """Start what Airflow needs, and say how it is set up."""
         self.search = Revox(self.machine, "revox-search", speed=60)
         self.plain = Revox(self.machine, "revox-plain", speed=60, extensions=False)
         self.still = Revox(self.machine, "revox-still", speed=0.01)
+        self._clients += [self.search, self.plain, self.still]
         own = {
             "CORE__DAGS_FOLDER": str(DAGS),
             # Workers that a test has stopped keep their places.
             "CORE__PARALLELISM": "24",
             **SHORT_LEASES,
-            "DATABASE__SQL_ALCHEMY_CONN": start_postgres(self.machine, home),
+            "DATABASE__SQL_ALCHEMY_CONN": start_postgres(self.machine, self.home),
             **self.settings(),
-            **(extra_settings or {}),
+            **self._extra_settings,
         }
         self.environment = {
-            **clean_environment(home),
-            **settings(home, port),
+            **clean_environment(self.home),
+            **settings(self.home, self._port),
             **{f"AIRFLOW__{name}": value for name, value in own.items()},
             **{
                 f"AIRFLOW_CONN_REVOX_{name.upper()}": getattr(self, name).connection_json()
@@ -106,10 +116,6 @@ class Deployment:
             DIRECTORY: str(self.points),
             "PYTHONPATH": str(ROOT),
         }
-        self._lock = threading.Lock()
-        self._watched: set[str] = set()
-        self._seen: list[dict[str, Any]] = []
-        self._seen_at = 0.0
 
     def settings(self) -> dict[str, str]:
         return {}
@@ -117,6 +123,7 @@ class Deployment:
     # --- starting and stopping ----------------------------------------
 
     def start(self) -> None:
+        self._prepare()
         self._start(
             "api-server", AIRFLOW__DATABASE__CHECK_MIGRATIONS="False", AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING"
         )
@@ -147,10 +154,12 @@ class Deployment:
 
     def stop(self) -> None:
         # First, though Airflow still runs: it is not asked how it ends, and PostgreSQL cleans up after itself only if it may end.
-        stop_services(self.machine)
-        self.machine.stop()
-        for client in (self._rest, self.search, self.plain, self.still):
-            client.close()
+        try:
+            stop_services(self.machine)
+        finally:
+            self.machine.stop()
+            for client in self._clients:
+                client.close()
 
     def heal(self) -> None:
         """Start again what a test left dead, and wait until all is well."""

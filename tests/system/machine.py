@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ class Machine(Processes):
         super().__init__(home, _NobodyInterrupts())  # type: ignore[arg-type]
         #: Held while something is dead that will be started again, lest somebody takes it for a failure.
         self.lock = threading.RLock()
+        #: Sessions whose first process was killed alone.
+        self._left_behind: set[int] = set()
         self._started_as: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -66,12 +69,30 @@ class Machine(Processes):
             self.gone(session, KILLED_WITHIN_SECONDS)
             self._running.pop(name).wait()
 
+    def kill_alone(self, name: str) -> None:
+        """End the process of a component, and nothing that it has started: that is left until all ends."""
+        with self.lock:
+            process = self._running.pop(name)
+            self._left_behind.add(process.pid)
+            process.kill()
+            process.wait()
+
+    def stop(self) -> None:
+        super().stop()
+        send_signal(members_of(self._left_behind), signal.SIGKILL)
+        self.gone(self._left_behind, KILLED_WITHIN_SECONDS)
+
     def end(self, name: str, within_seconds: float = 60) -> None:
         """Ask a component to end, as a deployment does, and wait until it has."""
         with self.lock:
             process = self._running.pop(name)
         process.send_signal(signal.SIGTERM)
-        process.wait(within_seconds)
+        try:
+            process.wait(within_seconds)
+        except subprocess.TimeoutExpired:
+            # Whoever ends everything must still know of it.
+            self._running[name] = process
+            raise
 
     def is_running(self, name: str) -> bool:
         return name in self._running

@@ -45,14 +45,19 @@ class Run:
     def state_store(self, key: str, map_index: int = -1) -> Any:
         """Return a value of the task state store, None when there is none."""
         path = f"/dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/call/state-store/{key}"
-        reply = self.airflow._rest.get(path, params={"map_index": map_index})
-        return reply.json()["value"] if reply.status_code == 200 else None
+        return self._value(path, {"map_index": map_index})
 
     def xcom(self, key: str, map_index: int = -1) -> Any:
         """Return an XCom of the task, None when there is none."""
         path = f"/dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/call/xcomEntries/{key}"
-        reply = self.airflow._rest.get(path, params={"map_index": map_index, "deserialize": True})
-        return reply.json()["value"] if reply.status_code == 200 else None
+        return self._value(path, {"map_index": map_index, "deserialize": True})
+
+    def _value(self, path: str, params: dict[str, Any]) -> Any:
+        reply = self.airflow._rest.get(path, params=params)
+        if reply.status_code == 404:
+            return None
+        assert not reply.is_error, f"{path}: {reply.status_code} {reply.text}"
+        return reply.json()["value"]
 
     def xcoms(self, key: str) -> dict[int, Any]:
         """Return the XComs of all map indexes of the task."""
@@ -71,6 +76,11 @@ class Run:
 
     def mark(self, state: str) -> None:
         self.json("PATCH", json={"state": state})
+        self.airflow.look_anew()
+
+    def clear(self) -> None:
+        """Clear all tasks, as one does over the UI."""
+        self.json("POST", "/clear", json={"dry_run": False})
         self.airflow.look_anew()
 
     def delete(self) -> None:

@@ -32,7 +32,7 @@ from tests.system.revox import Revox
 
 #: As the DAGs say: the retries of all, the timeout of `call_briefly…`, `max_poll_interval` of all.
 RETRIES = 12
-BRIEFLY_SECONDS = int(os.environ.get("REVOX_SYSTEM_BRIEFLY", "40"))
+BRIEFLY_SECONDS = int(os.environ.get("REVOX_SYSTEM_BRIEFLY", "60"))
 ONE_POLL_SECONDS = 2.0
 #: A look at a Revox that answers 503 is five requests, with pauses of 0.5, 1, 2 and 4 s between them and up to 0.5 s more each.
 A_LOOK_IN_VAIN_SECONDS = 10.0
@@ -72,8 +72,20 @@ def for_ever(airflow: Deployment, way: str) -> Waited:
     revox, number = airflow.still, new_number()
     revox.fault("get_call", "unavailable", phone_number=number, probability=1)
     person = airflow.call(revox, dag_id=WAYS[way][1], number=number)
+    return given_up_and_cleared(airflow, person)
+
+
+def refused_for_ever(airflow: Deployment, way: str) -> Waited:
+    """The key is refused from some time in the wait until the deadline; a person mends that too late, and clears the task."""
+    person = looked_at(airflow, airflow.still, WAYS[way][1])
+    airflow.still.fault("get_call", "status", status=401, phone_number=person.number, probability=1)
+    return given_up_and_cleared(airflow, person)
+
+
+def given_up_and_cleared(airflow: Deployment, person: Person) -> Waited:
+    revox = person.revox
     then = ended(person)
-    revox.clear_faults(number)
+    revox.clear_faults(person.number)
     revox.advance(600)
     # What is cleared a moment before Airflow ends its run stays as it is.
     airflow.until(lambda: person.run.json("GET")["state"] == "failed", f"{person}: the run to end")
@@ -140,6 +152,7 @@ SCENARIOS: dict[Any, Callable[[Deployment], Any]] = {
     **{("disappears", way): partial(disappears, way=way) for way in WAYS},
     "rotated": rotated,
     **{("for ever", way): partial(for_ever, way=way) for way in WAYS},
+    **{("refused for ever", way): partial(refused_for_ever, way=way) for way in WAYS},
     **{("a while", way): partial(a_while, way=way) for way in WAYS},
     **{("stuck", "triggerer", digits): partial(stuck, way="triggerer", digits=digits) for digits in STUCK},
     **{("stuck", "worker", digits): partial(stuck, way="worker", digits=digits) for digits in (62, 63)},
@@ -222,6 +235,14 @@ def test_503_for_ever_ends_at_the_deadline_and_no_answer_is_lost(outcome: Outcom
     check_given_up(waited.then, unseen, within_seconds=ONE_POLL_SECONDS + looks * A_LOOK_IN_VAIN_SECONDS)
     assert "The call may have ended; clear the task to see what became of it" in waited.then.logs, waited.then
     assert "answered 503" in waited.then.logs, waited.then
+    waited.finally_.check_answered()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_key_refused_for_ever_ends_at_the_deadline_and_no_answer_is_lost(outcome: Outcome, way: str) -> None:
+    waited = outcome(("refused for ever", way))
+    check_given_up(waited.then, f"could not be seen {BRIEFLY_SECONDS} s after the wait began")
+    assert KEY_REFUSED in waited.then.logs, waited.then
     waited.finally_.check_answered()
 
 

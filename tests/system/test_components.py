@@ -7,7 +7,8 @@ Guarding lines, each of which turns tests here red when scripts/guards.py takes 
 - ``no-record``: `placing.Placing.once`: the record is heeded at all;
 - ``no-resolve``: `placing.Placing.once`: an intent without id is searched for;
 - ``anybody``: `cancelling.ENDED_BY_A_PERSON`: a call is cancelled with a task that a person ended, and with no other;
-- ``no-arguments``: `triggers.RevoxCallTrigger.serialize`: whoever takes a trigger over knows its call.
+- ``no-arguments``: `triggers.RevoxCallTrigger.serialize`: whoever takes a trigger over knows its call;
+- ``not-again``: `triggers.RevoxCallTrigger.run`: a wait can begin again anywhere, from its arguments alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 
 import pytest
 
-from tests.system.acting import wait_until_watched
+from tests.system.acting import deferred, wait_until_watched, waiting_on_worker
 from tests.system.books import Books
 from tests.system.deployment import Deployment, new_number
 from tests.system.people import Person
@@ -104,6 +105,22 @@ def test_the_schedulers_killed_and_started_again(airflow: Deployment) -> None:
     for name in (*airflow.schedulers, *airflow.workers):
         airflow.machine.kill(name)
     airflow.heal()
+    for person in people:
+        person.wait_for_end(250)
+        Books.of(person).check_answered()
+
+
+def test_a_scheduler_killed_alone(airflow: Deployment) -> None:
+    """Its workers, or what the LocalExecutor leaves of them, go on with what they do."""
+    number = new_number()
+    held = airflow.search.fault("create_call", "hold", taken=True, phone_number=number)
+    people = [airflow.call(airflow.search, number=number), waiting_on_worker(airflow), deferred(airflow)]
+    airflow.until(lambda: airflow.search.has_struck(held), "the request")
+    for name in airflow.schedulers:
+        airflow.machine.kill_alone(name)
+    airflow.search.release(number)
+    airflow.heal()
+    airflow.still.advance(A_CALL_SECONDS)
     for person in people:
         person.wait_for_end(250)
         Books.of(person).check_answered()

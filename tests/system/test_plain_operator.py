@@ -7,7 +7,8 @@ Guarding lines, each of which turns tests here red when scripts/guards.py takes 
 
 - ``no-resolve``: `placing.Placing.once`: an intent without id is searched for;
 - ``unclear``: `placing.Placing._dial`: a request without a clear answer is searched for;
-- ``no-memory``: `placing.Placing.once`: the record is heeded at all.
+- ``no-memory``: `placing.Placing.once`: the record is heeded at all;
+- ``no-patience``: `client.is_worth_another_try`, `polling.Watch.failed`: a look that fails is followed by another.
 """
 
 from __future__ import annotations

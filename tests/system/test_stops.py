@@ -6,7 +6,9 @@ Guarding lines, each of which turns tests here red when scripts/guards.py takes 
 - ``no-id``: `settling.Settling._keep`: the id after the request;
 - ``no-record``: `placing.Placing.once`: the record is heeded at all;
 - ``anybody``: `cancelling.ENDED_BY_A_PERSON`: a call is cancelled with a task that a person ended, and with no other;
-- ``no-arguments``: `triggers.RevoxCallTrigger.serialize`: whoever takes a trigger over knows its call.
+- ``stood-still``: `cancelling.is_to_be_cancelled`: who stood still may have been ended by Airflow itself;
+- ``no-arguments``: `triggers.RevoxCallTrigger.serialize`: whoever takes a trigger over knows its call;
+- ``not-again``: `triggers.RevoxCallTrigger.run`: a wait can begin again anywhere, from its arguments alone.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ import signal
 import pytest
 from demo_processes import send_signal
 
-from tests.system.acting import GOES_ON_WITH, LONG, deferred, placing, wait_until_watched, waiting_on_worker
+from tests.system.acting import (
+    GOES_ON_WITH,
+    LONG,
+    deferred,
+    finish_off,
+    placing,
+    wait_until_watched,
+    waiting_on_worker,
+)
 from tests.system.books import Books
 from tests.system.deployment import Deployment
 from tests.system.people import Person
@@ -59,14 +69,30 @@ def test_a_terminated_task_waits_on(airflow: Deployment) -> None:
         assert books.tries == 1, books
 
 
+def test_a_worker_that_stood_still_until_airflow_failed_its_task_leaves_the_call_alone(airflow: Deployment) -> None:
+    """There is no try left, so the task *is* failed; but no person wished that, and a clear goes on with the call."""
+    person = waiting_on_worker(airflow, "call_once_on_worker")
+    worker = person.wait_until_it_runs()
+    send_signal(list(worker), signal.SIGSTOP)
+    person.wait_for("failed")
+    finish_off(person, *worker)
+    assert "is left alone: its task is failed, but stood still" in person.logs(), person.logs()
+    person.clear()
+    person.until(lambda: GOES_ON_WITH[0] in person.logs(), "the next try")
+    check_answered(airflow, [person])
+
+
 def test_a_shutdown_of_scheduler_and_workers_leaves_calls_alone(airflow: Deployment) -> None:
     waiting = [waiting_on_worker(airflow), waiting_on_worker(airflow)]
     beside = deferred(airflow)
-    airflow.machine.signal("scheduler", signal.SIGTERM)
+    # As a machine does that is shut down. The LocalExecutor's workers are the scheduler's own.
+    for name in airflow.workers or airflow.schedulers:
+        airflow.machine.signal(name, signal.SIGTERM)
     for person in waiting:
         person.until(lambda logs=person.logs: LEFT_ALONE in logs(), "the decision about the call")
     # The workers would wait for their tasks, for which no deployment has the patience.
-    airflow.machine.kill("scheduler")
+    for name in (*airflow.schedulers, *airflow.workers):
+        airflow.machine.kill(name)
     airflow.heal()
     for person in waiting:
         person.until(lambda logs=person.logs: GOES_ON_WITH[0] in logs(), "the next try")

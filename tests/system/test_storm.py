@@ -38,7 +38,7 @@ def test_three_hundred_people_in_a_storm(airflow: Deployment) -> None:
         storm.end()
         airflow.until(lambda: in_states(run, "success", "failed") == PEOPLE, "all of them", WITHIN_SECONDS)
     assert len(storm.killed) > 10, storm.killed
-    assert {"worker", *airflow.triggerers} <= set(storm.killed), storm.killed
+    assert {"worker", *airflow.triggerers, *airflow.workers} <= set(storm.killed), storm.killed
 
     orders = {order["to_phone_number"]: order for order in airflow.search.orders()}
     stats = airflow.search.stats()

@@ -8,7 +8,8 @@ that has such an Airflow.
 Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
 - ``no-store``: `placing.Placing._may_have_been_dialled`, where no record is kept;
-- ``no-store-no-doubt``: `placing.Placing._dial_unless_dialled`: nor does a search that finds nothing.
+- ``no-store-no-doubt``: `placing.Placing._dial_unless_dialled`: nor does a search that finds nothing;
+- ``no-redial-without-store``: `placing.Placing._dial_unless_dialled`: but what two searches miss may be dialled.
 """
 
 from __future__ import annotations

@@ -27,5 +27,6 @@ class Together:
         """Wait until all that were begun have ended; what one raised is raised where it is asked for."""
         wait(self._futures.values())
 
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    def close(self, *, wait_for_them: bool = True) -> None:
+        """End. Those that nobody waits for may go on until they notice that their Airflow is gone."""
+        self._pool.shutdown(wait=wait_for_them, cancel_futures=True)
