@@ -7,6 +7,7 @@ its own in `tests/compat`; those that are there stay.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from importlib import import_module
@@ -19,7 +20,7 @@ from packaging.version import Version
 
 from airflow_provider_revox.exceptions import RevoxCallNotVisibleError, RevoxOutcomeUnknownError, RevoxRecordError
 from airflow_provider_revox.hooks import RevoxHook
-from airflow_provider_revox.ledger import Ledger, State
+from airflow_provider_revox.ledger import CallName, Ledger, State
 from airflow_provider_revox.operators import RevoxCreateCallOperator
 from airflow_provider_revox.sensors import RevoxCallSensor
 from airflow_provider_revox.simulator import Simulator
@@ -93,8 +94,29 @@ def test_a_format_that_changes_leaves_samples_of_itself() -> None:
     )
 
 
-def test_the_first_samples_are_kept() -> None:
-    assert VERSIONS[0] == "0.1.0"
+#: Of the samples of each version; what is out in the world does not change any more.
+DIGESTS = {"0.1.0": "92115741a892f06c"}
+
+
+def test_samples_stay_as_they_are() -> None:
+    found = {}
+    for version in VERSIONS:
+        digest = hashlib.sha256()
+        for path in sorted((COMPAT / version).glob("*.json")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        found[version] = digest.hexdigest()[:16]
+    assert found == DIGESTS
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_calls_are_looked_for_under_the_names_that_were_given_to_them(version: str) -> None:
+    """The names stand in Revox, in the metadata of calls that a search is to find."""
+    prefix = CallName("", "campaign", "manual__1", "call", -1).instance_prefix
+    entries = [
+        entry for record in fixture(version, "records").values() for entry in (record, *record.get("earlier", ()))
+    ]
+    assert {entry["name"] for entry in entries} == {prefix + entry["nonce"] for entry in entries}
+    assert CallName("a/b", "50%", "run", "call", 3).instance_prefix == "a%2Fb/50%25/run/call/3/"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
