@@ -49,7 +49,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
-        self._seen_at: float | None = None
+        # Not the monotonic clock: it stands still with the machine.
+        self._seen_at = time.time()
         self._stood_still_until: float | None = None
 
     def ask(self) -> None:
@@ -57,10 +58,9 @@ class StopRequest:
         self.asked = True
 
     def goes_on(self) -> None:
-        """Note that the loop is alive; to be called every few seconds."""
-        # Not the monotonic clock: it stands still with the machine.
+        """Note that the loop is alive; between two looks to be called every few seconds."""
         now = time.time()
-        if self._seen_at is not None and now - self._seen_at >= _UNSEEN_SHARE * _lease_seconds():
+        if now - self._seen_at >= _UNSEEN_SHARE * _lease_seconds():
             self._stood_still_until = now
         self._seen_at = now
 
@@ -71,7 +71,7 @@ class StopRequest:
 
 
 def _lease_seconds() -> float:
-    """Return after how many seconds without a heartbeat Airflow takes a task for dead; workers are told the same."""
+    """Return after how many seconds without a heartbeat Airflow takes a task for dead; workers go by it as well."""
     seconds: float = conf.getfloat("scheduler", "task_instance_heartbeat_timeout", fallback=300.0)
     return seconds
 

@@ -135,8 +135,10 @@ class Placing(Settling):
 
     def _find_when_quiet(self, wanted: Wanted, last_post: datetime) -> Found:
         """Search twice, once no lost request can still be on its way; absence is certain only if both find nothing."""
-        self._wait_until_quiet(last_post)
-        for pause in (0.0, APART_SECONDS):
+        # Written by a clock that may go wrong; but whoever writes an intent now waits no longer than this before the request.
+        quiet_at = self._quiet_at(min(last_post, self._now() + POST_WITHIN))
+        log.info("Waiting until %s to be sure whether %s was dialled", quiet_at.isoformat(), self._masked)
+        for pause in (max(0.0, (quiet_at - self._now()).total_seconds()), APART_SECONDS):
             self._sleep(pause)
             found = find_orders(self._client, wanted)
             if not found.certainly_absent:
@@ -159,8 +161,9 @@ class Placing(Settling):
             absent = "if there is none, start a new run for this person: no record is kept here that could be settled."
             settle = f'pass adopt="<its id>" if there is one, and clear the task; {absent}'
         else:
+            newest = self._ledger.record.newest if self._ledger.record else entry
             settle = (
-                f'pass adopt="<its id>" if there is one, or redial_after="{entry.nonce}" if there is none (as a parameter, or'
+                f'pass adopt="<its id>" if there is one, or redial_after="{newest.nonce}" if there is none (as a parameter, or'
                 f" as the value of the state store key {SETTLE_KEY} of this task instance), and clear the task."
             )
         return (

@@ -110,12 +110,9 @@ class Settling:
     def _is_of_this_run(self, name: str) -> bool:
         return name.startswith(self._origin.name.task_prefix)
 
-    def _wait_until_quiet(self, last_post: datetime) -> None:
-        """Wait until no request that was begun by then can still be on its way."""
-        quiet_at = last_post + timedelta(seconds=self._client.settings.timeout + QUIET_SECONDS)
-        if (left := (quiet_at - self._now()).total_seconds()) > 0:
-            log.info("Waiting until %s to be sure whether %s was dialled", quiet_at.isoformat(), self._masked)
-            self._sleep(left)
+    def _quiet_at(self, last_post: datetime) -> datetime:
+        """Return when no request that was begun by then can still be on its way."""
+        return last_post + timedelta(seconds=self._client.settings.timeout + QUIET_SECONDS)
 
     def _keep(self, entry: Entry, call_id: str, how: str) -> Placed:
         """Write a call id that was just learned."""
@@ -169,33 +166,47 @@ class Settling:
                 # Placed by another map index, which the parameter reaches as well.
                 self._misses(word, target)
                 return False
-            if not is_terminal(str(order.status)):
-                raise RevoxRecordError(
-                    f"{word.source}: call {order.id} has not ended (it is {order.status}), so nobody is dialled after it. Wait"
-                    " for its end, or cancel it in Revox, then clear the task."
-                )
-        elif newest.state is not State.REFUSED:
-            return not self._is_found_after_all(word, newest)
+            self._check_ended(word, order)
+        # The newest, or of a number that was changed and changed back an earlier one.
+        own = next((e for e in record.entries if e.is_for(self._number) and e.state is not State.REFUSED), None)
+        if own is not None and own.call_id is None:
+            return not self._is_found_after_all(word, own)
+        if own is not None and own is not newest:
+            self._check_ended(word, self._get_call(word, own.call_id or ""))
         return True
+
+    def _check_ended(self, word: Settlement, order: CallOrder) -> None:
+        if not is_terminal(str(order.status)):
+            raise RevoxRecordError(
+                f"{word.source}: call {order.id} has not ended (it is {order.status}), so nobody is dialled after it. Wait"
+                " for its end, or cancel it in Revox, then clear the task."
+            )
 
     def _is_found_after_all(self, word: Settlement, entry: Entry) -> bool:
         """
         Look once more for the call that a person says there is none; adopt it if there is.
 
-        The person looked before now. The process that wrote the entry may have been stopped then, to make its request later, or
-        the request may still have been on its way.
+        :raises RevoxRecordError: when that cannot be looked into, or it is too early to say: the process that wrote the entry
+            may stand still before its request, or the request may still be on its way.
         """
-        self._wait_until_quiet(entry.post_before)
         found = find_orders(self._client, self._wanted(entry))
         if found.orders:
             log.warning("%s=%r: there is a call for it after all", word.source, word.redial_after)
-            self._adopt(entry, found.orders[0])
+            # On top of the record, so that the word is used up.
+            newest = self._ledger.record.newest if self._ledger.record else None
+            self._adopt(entry if entry is newest else self._new_entry(), found.orders[0])
             self._ledger.mark_used(word, self._now())
         elif found.doubt and not found.impossible:
             raise RevoxRecordError(
                 f"{word.source}: whether there is a call for it after all could not be looked into: {found.doubt}. Nobody was"
                 " dialled now. Clear the task to look again; or set api_extensions=off in the connection to go by your word"
                 " alone."
+            )
+        elif self._now() < (quiet_at := self._quiet_at(entry.post_before)):
+            raise RevoxRecordError(
+                f"{word.source}: the request of {entry.posted_at.isoformat(timespec='seconds')} can still arrive until"
+                f" {quiet_at.isoformat(timespec='seconds')}. Nobody was dialled now. Look in Revox once more after that; if there"
+                " still is no call, clear the task."
             )
         return bool(found.orders)
 

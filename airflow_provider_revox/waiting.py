@@ -303,6 +303,12 @@ class CallWait:
 
     def _timed_out(self, call_id: str, because: str) -> bool | None:
         """Cancel the order if that was asked for; say whether it was cancelled."""
+        self.stop.goes_on()
+        if self.cancel_on_timeout and self.stop.stood_still:
+            log.warning(
+                "Call %s is left alone: this task stood still, and another try of it may wait for the call", call_id
+            )
+            return False
         if self.cancel_on_timeout:
             return cancel_on_worker(self.hook, call_id, because)
         log.info("Call %s is left alone though %s, as cancel_on_timeout is off", call_id, because)

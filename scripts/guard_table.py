@@ -33,8 +33,8 @@ GUARDS = {
     "no-intent": Guard(
         "a killed task leaves no trace of the request that it made, and the next try makes another",
         (("placing.py", "self._client.send(endpoint, before_try=write_intent)", "self._client.send(endpoint)"),),
-        f"{SYSTEM}kills.py {SYSTEM}components.py -k in_flight_taken-search or schedulers or killed_alone or api_server",
-        ("in_flight_taken-search", "schedulers", "killed_alone", "the_api_server"),
+        f"{SYSTEM}kills.py {SYSTEM}components.py -k in_flight_taken-search or schedulers or api_server",
+        ("in_flight_taken-search", "schedulers", "the_api_server"),
     ),
     "no-id": Guard(
         "the id of a call that was placed is forgotten, and only a search can find it",
@@ -68,6 +68,7 @@ GUARDS = {
             "adopted[lost]",
             "adopted[alone]",
             "schedulers",
+            "killed_alone",
             "shutdown",
             "what_becomes_of_call_and_task",
             "until_the_success",
@@ -95,7 +96,6 @@ GUARDS = {
             "adopted[lost]",
             "adopted[alone]",
             "schedulers",
-            "killed_alone",
             "the_api_server",
             "storm",
             "placing",
@@ -127,7 +127,7 @@ GUARDS = {
         (
             (
                 "placing.py",
-                "        self._wait_until_quiet(last_post)\n        for pause in (0.0, APART_SECONDS):\n",
+                "        for pause in (max(0.0, (quiet_at - self._now()).total_seconds()), APART_SECONDS):\n",
                 "        for pause in (0.0, 0.0):\n",
             ),
         ),
@@ -192,7 +192,13 @@ GUARDS = {
     ),
     "too-soon": Guard(
         "a person's word counts before the request that it is about can have arrived",
-        (("settling.py", "        self._wait_until_quiet(entry.post_before)\n", ""),),
+        (
+            (
+                "settling.py",
+                "        elif self._now() < (quiet_at := self._quiet_at(entry.post_before)):\n",
+                "        elif quiet_at := None:\n",
+            ),
+        ),
         f"{SYSTEM}settled_by_hand.py -k sent_after",
         ("sent_after",),
     ),
@@ -310,7 +316,7 @@ GUARDS = {
         (
             ("settling.py", "if any(entry.is_called(target) for entry in record.earlier):", "if False:"),
             ("settling.py", "if target != (newest.call_id if by_call_id else newest.nonce):", "if False:"),
-            ("settling.py", "if not is_terminal(str(order.status)):", "if False:"),
+            ("settling.py", "        if not is_terminal(str(order.status)):\n", "        if False:\n"),
             ("settling.py", '            self._adopt_named(word, word.adopt or "")\n', "            pass\n"),
             (
                 "placing.py",

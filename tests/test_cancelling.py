@@ -161,6 +161,27 @@ def test_a_waiting_task_that_stood_still_leaves_its_call_alone(
     assert "is left alone: its task is failed, but stood still" in caplog.text
 
 
+@pytest.mark.parametrize(("asleep_for", "cancels"), [(400.0, 0), (0.0, 1)])
+def test_a_task_that_slept_beyond_its_deadline_leaves_its_call_to_the_next_try(
+    revox: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asleep_for: float, cancels: int
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT", "300")
+    asleep = 0.0
+    monkeypatch.setattr(cancelling, "time", SimpleNamespace(time=lambda: time.time() + asleep))
+    task = operator(timeout=2, cancel_on_timeout=True)
+
+    def sleep() -> None:
+        nonlocal asleep
+        asleep = asleep_for
+
+    task.on_kill = sleep
+    words = "The call was cancelled" if cancels else "The call itself goes on"
+    with killed_once_placed(task, revox), pytest.raises(AirflowSensorTimeout, match=words):
+        TaskRun().run(task)
+    assert revox.stats()["cancels"] == cancels
+    assert ("stood still, and another try of it may wait" in caplog.text) is not bool(cancels)
+
+
 def test_a_kill_before_the_wait_does_nothing(revox: Simulator) -> None:
     for task in (operator(), sensor("c1")):
         task.on_kill()

@@ -131,21 +131,36 @@ def test_an_adopt_parameter_that_was_used_settles_no_later_unknown(run: Any) -> 
     pytest.fail(f"second {second} is lost: got {got}, record {r.record(-1)}")
 
 
+def arrives(r: Run, record: dict[str, Any], number: str = ALICE) -> str:
+    """Let the request of an entry reach Revox late."""
+    request = {"phone_number": number, "assistant": {"prompt": "Ask."}, "force_now": True}
+    body = read_request({**request, "metadata": {"airflow_call_key": record["name"]}})
+    return r.client.send(create_call(body)).id
+
+
+@pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("search", [True, False])
-def test_a_word_about_a_request_waits_until_it_cannot_arrive_any_more(run: Any, search: bool) -> None:
+def test_a_word_about_a_request_that_can_still_arrive_comes_too_early(run: Any, search: bool, stored: bool) -> None:
     r = run(search=search)
     asked_at = r.now
     with pytest.raises(RevoxOutcomeUnknownError):
         r.ask(-1, ALICE, fault="reset")
-    nonce = r.record(-1)[0][2]
-    r.ask(-1, ALICE, settlement=Settlement(redial_after=nonce))
+    word = Settlement(redial_after=r.record(-1)[0][2])
+    how = {} if stored else {"settlement": word}
+    if stored:
+        r.stores[-1].set("revox_settle", {"redial_after": word.redial_after})
     # The last attempt may begin a minute after the intent, and be answered within the timeout.
-    assert r.now >= asked_at + timedelta(seconds=60 + 5 + 30)
+    for late in (0, 60 + 5 + 29):
+        r.now = asked_at + timedelta(seconds=late)
+        with pytest.raises(RevoxRecordError, match=r"can still arrive until .* Nobody was dialled now"):
+            r.ask(-1, ALICE, **how)
+    assert r.orders == {}
+    r.now = asked_at + timedelta(seconds=60 + 5 + 30 + 10)
+    second = r.ask(-1, ALICE, **how)
     assert r.orders == {ALICE: 1}
-    waited_until = r.now
     r.ended()
-    r.ask(-1, ALICE, settlement=Settlement(redial_after=r.record(-1)[0][1]))
-    assert r.now == waited_until, "what became of a call that is known needs no waiting"
+    # What became of a call that is known can be told at once.
+    r.ask(-1, ALICE, settlement=Settlement(redial_after=second))
     assert r.orders == {ALICE: 2}
 
 
@@ -154,31 +169,62 @@ def test_a_request_that_arrives_after_the_word_is_found(run: Any) -> None:
     with pytest.raises(RevoxOutcomeUnknownError):
         r.ask(-1, ALICE, fault="reset")
     record = r.stores[-1].get("revox_call")
-
-    def arrives() -> None:
-        request = {"phone_number": ALICE, "assistant": {"prompt": "Ask."}, "force_now": True}
-        r.client.send(create_call(read_request({**request, "metadata": {"airflow_call_key": record["name"]}})))
-
-    r.during_sleep = arrives
-    found = r.ask(-1, ALICE, settlement=Settlement(redial_after=record["nonce"]))
+    word = Settlement(redial_after=record["nonce"])
+    with pytest.raises(RevoxRecordError, match="can still arrive"):
+        r.ask(-1, ALICE, settlement=word)
+    late = arrives(r, record)
+    assert r.ask(-1, ALICE, settlement=word) == late
     assert r.orders == {ALICE: 1}
-    assert found == r.simulator.orders()[0]["id"]
 
 
-@pytest.mark.parametrize("search", [True, False])
-def test_a_process_that_was_stopped_and_goes_on_after_the_word_stops_who_waits(run: Any, search: bool) -> None:
-    r = run(search=search)
+def test_a_request_to_a_number_that_was_changed_back_is_looked_for(run: Any) -> None:
+    r = run()
+    with pytest.raises(RevoxOutcomeUnknownError):
+        r.ask(-1, ALICE, fault="reset")
+    open_end = r.stores[-1].get("revox_call")
+    with pytest.raises(RevoxError):
+        r.ask(-1, BOB, fault="status", settlement=Settlement(redial_after=open_end["nonce"]))
+    with pytest.raises(RevoxOutcomeUnknownError) as told:
+        r.ask(-1, ALICE)
+    newest = r.record(-1)[0][2]
+    assert f'redial_after="{newest}"' in str(told.value)
+    word = Settlement(redial_after=newest)
+    with pytest.raises(RevoxRecordError, match="can still arrive"):
+        r.ask(-1, ALICE, settlement=word)
+    late = arrives(r, open_end)
+    for _ in range(2):
+        assert r.ask(-1, ALICE, settlement=word) == late
+        r.ended()
+    assert r.ask(-1, ALICE, settlement=word) == late
+    assert r.orders == {ALICE: 1}
+
+
+def test_a_number_that_was_changed_back_is_dialled_again_once_its_call_has_ended(run: Any) -> None:
+    r = run()
+    first = r.ask(-1, ALICE)
+    with pytest.raises(RevoxRecordError):
+        r.ask(-1, BOB)
+    r.ended()
+    with pytest.raises(RevoxError):
+        r.ask(-1, BOB, fault="status", settlement=Settlement(redial_after=r.record(-1)[0][2]))
+    assert r.ask(-1, ALICE) == first
+    word = Settlement(redial_after=r.record(-1)[0][2])
+    second = r.ask(-1, ALICE, settlement=word)
+    assert second != first
+    assert r.orders == {ALICE: 2}
+
+
+def test_the_pause_before_it_is_certain_goes_by_this_machines_clock(run: Any) -> None:
+    r = run()
     with pytest.raises(RevoxOutcomeUnknownError):
         r.ask(-1, ALICE, fault="reset")
     record = r.stores[-1].get("revox_call")
-
-    def goes_on() -> None:
-        r.stores[-1].set("revox_call", {**record, "state": "placed", "call_id": "c1"})
-
-    r.during_sleep = goes_on
-    with pytest.raises(RevoxRecordError, match="Another process"):
-        r.ask(-1, ALICE, settlement=Settlement(redial_after=record["nonce"]))
-    assert r.orders == {}
+    ahead = (datetime.fromisoformat(record["post_before"]) + timedelta(hours=9)).isoformat()
+    r.stores[-1].set("revox_call", {**record, "post_before": ahead})
+    began = r.now
+    r.ask(-1, ALICE, on_unknown="redial_if_absent")
+    assert timedelta(seconds=60 + 5 + 30) <= r.now - began < timedelta(minutes=5)
+    assert r.orders == {ALICE: 1}
 
 
 def test_what_the_message_about_a_changed_number_says_fits_one_index_only(run: Any) -> None:
@@ -295,6 +341,7 @@ def test_a_worker_that_froze_does_not_write_over_what_came_after(run: Any, late:
             r.simulator.add_fault("search_calls", "incomplete_search", count=50)
             with pytest.raises(RevoxOutcomeUnknownError):
                 r.ask(-1, ALICE)
+            r.now += timedelta(minutes=5)
             r.simulator.add_fault("search_calls", "not_found", count=50)
             second.append(r.ask(-1, ALICE, settlement=Settlement(redial_after=nonce)))
         finally:

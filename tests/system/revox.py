@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from tests.system.machine import Machine
 
 
+#: How long a request of the provider, or of the plain operator, waits for a reply.
+REVOX_TIMEOUT = 10
+
+
 class Revox:
     """
     A local Revox.
@@ -42,7 +46,12 @@ class Revox:
 
     def connection(self, **extra: Any) -> dict[str, Any]:
         """Return an Airflow connection that leads here."""
-        return {"conn_type": "revox", "host": self.url, "password": self.api_key, "extra": {"timeout": 10, **extra}}
+        return {
+            "conn_type": "revox",
+            "host": self.url,
+            "password": self.api_key,
+            "extra": {"timeout": REVOX_TIMEOUT, **extra},
+        }
 
     def connection_json(self, **extra: Any) -> str:
         return json.dumps(self.connection(**extra))

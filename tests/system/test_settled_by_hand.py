@@ -3,7 +3,7 @@ Scenario 3: what a person settles over Airflow's REST API (``revox_settle``), an
 
 Guarding lines, each of which turns tests here red when scripts/guards.py takes it out:
 
-- ``too-soon``: `settling.Settling._is_found_after_all`: the pause until a lost request cannot arrive any more;
+- ``too-soon``: `settling.Settling._is_found_after_all`: no call while a lost request can still arrive;
 - ``no-end``: `placing.Placing.once`: a recorded call is the end of it;
 - ``any-word``: `settling.Settling._heed_words`, `_allows_one_more`: a word means the call that it names;
 - ``no-word``: `settling.Settling._heed_words`: a word is heard.
@@ -14,21 +14,20 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from demo_processes import send_signal
 
+from airflow_provider_revox.settling import QUIET_SECONDS
 from tests.system.acting import ERRORED, deferred, finish_off, succeeded
 from tests.system.books import Books
 from tests.system.deployment import Deployment, kill, new_number
-from tests.system.people import PATIENCE_SECONDS, Person
+from tests.system.people import Person
+from tests.system.revox import REVOX_TIMEOUT
 from tests.system.together import Together
 
 pytestmark = [pytest.mark.timeout(500), pytest.mark.destructive]
-
-
-#: Beyond the moment at which a lost request can arrive.
-UNTIL_SURE_SECONDS = 250
 
 
 @dataclass
@@ -37,9 +36,9 @@ class Played:
 
     after: list[Books] = field(default_factory=list)
 
-    def clear(self, person: Person, within_seconds: float = PATIENCE_SECONDS) -> None:
+    def clear(self, person: Person) -> None:
         person.clear()
-        person.wait_for_end(within_seconds)
+        person.wait_for_end()
         self.after.append(Books.of(person))
 
 
@@ -81,13 +80,17 @@ def adopt(airflow: Deployment) -> Played:
 
 
 def redial_what_was_never_sent(airflow: Deployment) -> Played:
+    """A person, who sees no call, allows another: too early at first, for what was asked for may still arrive."""
     played, person = Played(), airflow.call(airflow.plain, stop_at="after_intent")
     kill(person.wait_until_reached()[0])
     person.wait_for_end()
     played.after.append(Books.of(person))
     assert person.record is not None
     person.settle(redial_after=person.record["nonce"])
-    played.clear(person, within_seconds=UNTIL_SURE_SECONDS)
+    played.clear(person)
+    quiet_at = datetime.fromisoformat(person.record["post_before"]) + timedelta(seconds=REVOX_TIMEOUT + QUIET_SECONDS)
+    person.until(lambda: datetime.now(timezone.utc) > quiet_at, "no request to be able to arrive any more")
+    played.clear(person)
     return played
 
 
@@ -100,11 +103,9 @@ def redial_what_is_sent_later(airflow: Deployment) -> Played:
     played.after.append(Books.of(person))
     assert person.record is not None
     person.settle(redial_after=person.record["nonce"])
-    person.clear()
-    person.until(lambda: "to be sure whether" in person.logs() or person.orders, "the next try to wait, or not")
+    played.clear(person)
     finish_off(person, *worker)
-    person.wait_for_end(UNTIL_SURE_SECONDS)
-    played.after.append(Books.of(person))
+    played.clear(person)
     return played
 
 
@@ -166,15 +167,22 @@ def test_an_unknown_call_is_adopted(airflow: Deployment, played: Together) -> No
     after.check_answered()
 
 
+def check_too_early(books: Books) -> None:
+    assert (books.state, books.orders) == ("failed", []), books
+    assert "can still arrive until" in books.logs, books
+
+
 def test_what_was_never_sent_is_sent_on_a_persons_word(airflow: Deployment, played: Together) -> None:
-    before, after = played[redial_what_was_never_sent].after
+    before, too_early, after = played[redial_what_was_never_sent].after
     before.check_unknown(orders=0)
+    check_too_early(too_early)
     after.check_answered()
 
 
 def test_what_is_sent_after_a_persons_word_is_not_sent_again(airflow: Deployment, played: Together) -> None:
-    before, after = played[redial_what_is_sent_later].after
+    before, too_early, after = played[redial_what_is_sent_later].after
     before.check_unknown(orders=0)
+    check_too_early(too_early)
     after.check_answered()
     assert "there is a call for it after all" in after.logs, after
 
