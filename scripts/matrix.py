@@ -61,7 +61,8 @@ LEFT_OUT = {
     # The wheel is one for all versions, and the demo brings its own Airflow, the latest.
     "test_demo",
     "test_packaging",
-    # About this file.
+    # About the scripts.
+    "test_guards",
     "test_matrix",
 }
 

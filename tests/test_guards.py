@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import pytest
+import guards
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def guards() -> Any:
-    spec = importlib.util.spec_from_file_location("guards", ROOT / "scripts" / "guards.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["guards"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_guarding_line_is_there_once(guards: Any) -> None:
+def test_every_guarding_line_is_there_once() -> None:
     for name, guard in guards.GUARDS.items():
         for file, text, instead in guard.edits:
             source = (ROOT / "airflow_provider_revox" / file).read_text()
@@ -39,7 +28,7 @@ WITHOUT_GUARD = {
 }
 
 
-def test_every_system_test_is_turned_red_by_a_guard(guards: Any) -> None:
+def test_every_system_test_is_turned_red_by_a_guard() -> None:
     """What the table says is red, not whether it is: that takes hours, and `scripts/guards.py`."""
     options = ["--collect-only", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
     collected = subprocess.run(
@@ -62,7 +51,7 @@ def test_every_system_test_is_turned_red_by_a_guard(guards: Any) -> None:
     assert green == WITHOUT_GUARD
 
 
-def test_every_system_test_names_its_guards(guards: Any) -> None:
+def test_every_system_test_names_its_guards() -> None:
     of_module: dict[str, set[str]] = {path.stem: set() for path in (ROOT / "tests" / "system").glob("test_*.py")}
     for name, guard in guards.GUARDS.items():
         for argument in guards.arguments(guard):

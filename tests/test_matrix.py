@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
-from typing import Any
 
-import pytest
+import matrix
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -19,16 +16,7 @@ ROOT = TESTS.parent
 #: The modules of the package that touch Airflow.
 ON_AIRFLOW = {"call_task", "cancelling", "hooks", "links", "operators", "sensors", "triggers", "waiting", "watcher"}
 #: Left out for another reason than that they touch nothing of Airflow.
-SAME_EVERYWHERE = {"test_demo", "test_matrix", "test_packaging"}
-
-
-@pytest.fixture(scope="module")
-def matrix() -> Any:
-    spec = importlib.util.spec_from_file_location("matrix", ROOT / "scripts" / "matrix.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["matrix"] = module
-    spec.loader.exec_module(module)
-    return module
+SAME_EVERYWHERE = {"test_demo", "test_guards", "test_matrix", "test_packaging"}
 
 
 def imported(path: Path) -> set[str]:
@@ -41,7 +29,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_what_is_left_out_touches_nothing_of_airflow(matrix: Any) -> None:
+def test_what_is_left_out_touches_nothing_of_airflow() -> None:
     assert {path.stem for path in TESTS.glob("test_*.py")} >= matrix.LEFT_OUT
     for name in matrix.LEFT_OUT - SAME_EVERYWHERE:
         for module in imported(TESTS / f"{name}.py"):
@@ -50,18 +38,18 @@ def test_what_is_left_out_touches_nothing_of_airflow(matrix: Any) -> None:
             assert top != "airflow_provider_revox" or not ON_AIRFLOW & set(parts), name
 
 
-def test_a_test_that_is_not_named_is_run(matrix: Any) -> None:
+def test_a_test_that_is_not_named_is_run() -> None:
     run = {Path(path).stem for path in matrix.test_files(system=False)}
     assert run == {path.stem for path in TESTS.glob("test_*.py")} - matrix.LEFT_OUT
 
 
-def test_what_has_no_store_is_tested_as_such(matrix: Any) -> None:
+def test_what_has_no_store_is_tested_as_such() -> None:
     """The record of a call is kept from Airflow 3.3 on."""
     assert list(matrix.WITHOUT_STORE) == [each for each in matrix.VERSIONS if Version(each) < Version("3.3")]
     assert all((ROOT / path).is_file() for path in matrix.SYSTEM_TESTS)
 
 
-def test_the_oldest_airflow_that_is_promised_is_tested(matrix: Any) -> None:
+def test_the_oldest_airflow_that_is_promised_is_tested() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     promised = Requirement(re.search(r'"(apache-airflow>=[\d.]+)"', text)[1])
     (bound,) = promised.specifier
@@ -69,7 +57,7 @@ def test_the_oldest_airflow_that_is_promised_is_tested(matrix: Any) -> None:
     assert oldest.release[:2] == Version(bound.version).release[:2]
 
 
-def test_no_test_is_too_new_for_the_newest(matrix: Any) -> None:
+def test_no_test_is_too_new_for_the_newest() -> None:
     """It would run nowhere."""
     sources = [path.read_text() for path in TESTS.rglob("*.py")]
     asked = {version for text in sources for version in re.findall(r'since_airflow\("([\d.]+)"\)', text)}
@@ -77,7 +65,7 @@ def test_no_test_is_too_new_for_the_newest(matrix: Any) -> None:
     assert max(map(Version, asked)) <= max(map(Version, matrix.VERSIONS))
 
 
-def test_ci_runs_the_same_versions(matrix: Any) -> None:
+def test_ci_runs_the_same_versions() -> None:
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert json.loads(re.search(r"^ +airflow: (\[.*\])$", workflow, re.MULTILINE)[1]) == list(matrix.VERSIONS)
     pinned = set(re.findall(r"==(.*)", (ROOT / ".github" / "airflow.txt").read_text()))
