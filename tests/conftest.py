@@ -1,17 +1,22 @@
 """What all tests share: the simulator, and an Airflow task instance without an Airflow around it."""
 
+# ruff: noqa: E402  Airflow looks at its environment when it is first imported.
+
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import tempfile
 
 # Before the first import of Airflow: tests must not read or write the home of whoever runs them.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="revox-tests-")
+# And so after all that Airflow does at the end, when it may still write there.
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,10 +35,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if too_new:
         config.hook.pytest_deselected(items=[item for item in items if item in too_new])
         items[:] = [item for item in items if item not in too_new]
-
-
-def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
 @pytest.fixture

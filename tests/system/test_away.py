@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -96,19 +97,15 @@ def given_up_and_cleared(airflow: Deployment, person: Person) -> Waited:
 
 def rotated(airflow: Deployment) -> dict[str, Books]:
     """The key is rotated during the wait, and later a person changes the connection, which lies in Airflow's database."""
-    revox = Revox(airflow.machine, "revox-rotating", speed=0.01)
-    airflow.add_connection("revox_rotating", revox.connection())
-    people = {way: looked_at(airflow, revox, dag_id) for way, (dag_id, _) in WAYS.items()}
-    revox.rotate_key()
-    airflow.until(lambda: all(KEY_REFUSED in person.logs() for person in people.values()), "both to be refused")
-    # More than both take on their first day: they are refused again and again, and wait on.
-    airflow.until(lambda: revox.stats()["refused_keys"] >= 12, "many looks to be refused")
-    airflow.change_password("revox_rotating", "revox", revox.api_key)
-    revox.advance(600)
-    answered = {way: ended(person) for way, person in people.items()}
-    revox.close()
-    airflow.machine.end("revox-rotating")
-    return answered
+    with revox_of_its_own(airflow, "revox-rotating") as revox:
+        people = {way: looked_at(airflow, revox, dag_id) for way, (dag_id, _) in WAYS.items()}
+        revox.rotate_key()
+        airflow.until(lambda: all(KEY_REFUSED in person.logs() for person in people.values()), "both to be refused")
+        # More than both take on their first day: they are refused again and again, and wait on.
+        airflow.until(lambda: revox.stats()["refused_keys"] >= 12, "many looks to be refused")
+        airflow.change_password("revox_rotating", "revox", revox.api_key)
+        revox.advance(600)
+        return {way: ended(person) for way, person in people.items()}
 
 
 def disappears(airflow: Deployment, way: str) -> Waited:
@@ -128,7 +125,24 @@ def stuck(airflow: Deployment, way: str, digits: int) -> Books:
 
 
 def after_a_while(airflow: Deployment) -> Books:
-    return ended(airflow.call(airflow.search, number=new_number(ANSWERS_AFTER_A_WHILE)))
+    """The order is in a status that nobody knows while somebody looks; later the person answers."""
+    with revox_of_its_own(airflow, "revox-negotiating") as revox:
+        person = airflow.call(revox, number=new_number(ANSWERS_AFTER_A_WHILE))
+        person.until(lambda: person.orders, "the call")
+        revox.advance(5)
+        person.until(lambda: " is negotiating" in person.logs(), "a look at what nobody knows")
+        revox.advance(600)
+        return ended(person)
+
+
+@contextmanager
+def revox_of_its_own(airflow: Deployment, name: str) -> Iterator[Revox]:
+    """A Revox in which time stands until this scenario lets it pass, with a connection in Airflow's database."""
+    revox = Revox(airflow.machine, name, speed=0.01)
+    airflow.add_connection(name.replace("-", "_"), revox.connection())
+    yield revox
+    revox.close()
+    airflow.machine.end(name)
 
 
 def looked_at(airflow: Deployment, revox: Revox, dag_id: str) -> Person:
