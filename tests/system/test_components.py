@@ -111,15 +111,28 @@ def test_the_schedulers_killed_and_started_again(airflow: Deployment) -> None:
 
 
 def test_a_scheduler_killed_alone(airflow: Deployment) -> None:
-    """Its workers, or what the LocalExecutor leaves of them, go on with what they do."""
+    """
+    Its workers, or what the LocalExecutor leaves of them, go on with what they do.
+
+    Until the next scheduler takes their tasks over (Celery), or begins them anew and so ends what was under way (LocalExecutor).
+    """
     number = new_number()
     held = airflow.search.fault("create_call", "hold", taken=True, phone_number=number)
     people = [airflow.call(airflow.search, number=number), waiting_on_worker(airflow), deferred(airflow)]
     airflow.until(lambda: airflow.search.has_struck(held), "the request")
+    written = {name: airflow.machine.log_of(name).stat().st_size for name in airflow.schedulers}
     for name in airflow.schedulers:
         airflow.machine.kill_alone(name)
-    airflow.search.release(number)
     airflow.heal()
+
+    def taken_over() -> bool:
+        new = (
+            airflow.machine.log_of(name).read_bytes()[size:].decode(errors="replace") for name, size in written.items()
+        )
+        return any("tasks from a dead executor" in log or "orphaned TaskInstances" in log for log in new)
+
+    airflow.until(taken_over, "the tasks to be taken over")
+    airflow.search.release(number)
     airflow.still.advance(A_CALL_SECONDS)
     for person in people:
         person.wait_for_end(250)
