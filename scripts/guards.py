@@ -2,7 +2,7 @@
 Take each guarding line of "never dial twice" out, in a copy of the tree, and see the system tests turn red.
 
 ``python scripts/guards.py`` tries all, ``python scripts/guards.py no-intent late`` some; `--list` tells which there are. A guard
-whose tests stay green, or turn red elsewhere than it says, is told in the end, and the exit code is 1. Takes some 100 minutes.
+whose tests stay green, or turn red elsewhere than it says, is told in the end, and the exit code is 1. Takes some two hours.
 tests/test_guards.py sees to it that every line that is named here is still there.
 """
 
