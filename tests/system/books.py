@@ -72,10 +72,14 @@ class Books:
         assert self.answer is not None, self
         assert self.answer == order["last_call_attempt"]["structured_output"], self
 
-    def check_unknown(self, *, orders: int) -> None:
-        """The task failed for good; it names time and number, says that nobody knows what became of it, and what to do."""
+    def check_unknown(self, *, orders: int | None) -> None:
+        """
+        The task failed for good; it names time and number, says that nobody knows what became of it, and what to do.
+
+        :param orders: how many there are; None for one at the most.
+        """
         self.check_once()
-        assert len(self.orders) == orders, self
+        assert orders in (None, len(self.orders)), self
         assert (self.state, self.call_id, self.answer) == ("failed", None, None), self
         assert self.record is not None, self
         assert self.record["state"] == "unknown", self

@@ -85,7 +85,8 @@ def test_a_worker_replaced_before_its_intent_dials_nobody(outcome: Callable[[Any
 
 @pytest.mark.parametrize("revox", ["search", "plain"])
 def test_a_worker_replaced_after_its_intent_leaves_an_unknown(outcome: Callable[[Any], Books], revox: str) -> None:
-    outcome(("after_intent", revox)).check_unknown(orders=0)
+    # Within a minute of its intent the worker that wakes up makes its request after all: what nobody knows is so.
+    outcome(("after_intent", revox)).check_unknown(orders=None)
 
 
 @pytest.mark.parametrize("case", ["lost", "alone"])
