@@ -214,6 +214,22 @@ def test_a_number_that_was_changed_back_is_dialled_again_once_its_call_has_ended
     assert r.orders == {ALICE: 2}
 
 
+def test_nobody_is_dialled_after_a_call_to_a_number_that_was_changed_back_and_goes_on(run: Any) -> None:
+    r = run()
+    first = r.ask(-1, ALICE)
+    r.ended()
+    with pytest.raises(RevoxError):
+        r.ask(-1, BOB, fault="status", settlement=Settlement(redial_after=r.record(-1)[0][2]))
+    # As if it had been told late what became of the first request.
+    record = r.stores[-1].get("revox_call")
+    goes_on = arrives(r, record["earlier"][0])
+    record["earlier"][0]["call_id"] = goes_on
+    r.stores[-1].set("revox_call", record)
+    with pytest.raises(RevoxRecordError, match=f"call {goes_on} has not ended"):
+        r.ask(-1, ALICE, settlement=Settlement(redial_after=record["nonce"]))
+    assert {order["id"] for order in r.simulator.orders()} == {first, goes_on}
+
+
 def test_the_pause_before_it_is_certain_goes_by_this_machines_clock(run: Any) -> None:
     r = run()
     with pytest.raises(RevoxOutcomeUnknownError):
