@@ -11,6 +11,7 @@ certain that Revox did not take it.
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import ssl
 import time
@@ -199,14 +200,17 @@ def is_worth_another_try(endpoint: Endpoint[Any], error: BaseException, settings
     return is_transient(error)
 
 
-def _retrying(endpoint: Endpoint[Any], settings: ClientSettings) -> dict[str, Any]:
-    backoff = tenacity.wait_exponential(
-        multiplier=settings.backoff_seconds, max=settings.longest_pause_seconds
-    ) + tenacity.wait_random(0, settings.backoff_seconds)
+def pause_before_try(settings: ClientSettings, tries: int, error: BaseException | None) -> float:
+    """Return the seconds to wait after so many tries, of which the last ended in this error."""
+    backoff = min(settings.backoff_seconds * 2.0 ** (tries - 1), settings.longest_pause_seconds)
+    jitter = settings.backoff_seconds * random.random()  # noqa: S311  spreads load, guards nothing
+    asked_for: float = getattr(error, "retry_after", None) or 0.0
+    return max(backoff + jitter, asked_for)
 
+
+def _retrying(endpoint: Endpoint[Any], settings: ClientSettings) -> dict[str, Any]:
     def pause(state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        return max(backoff(state), getattr(error, "retry_after", None) or 0.0)
+        return pause_before_try(settings, state.attempt_number, state.outcome.exception() if state.outcome else None)
 
     return {
         "retry": tenacity.retry_if_exception(lambda error: is_worth_another_try(endpoint, error, settings)),
@@ -334,18 +338,24 @@ class AsyncRevoxClient:
                 with attempt:
                     await asyncio.sleep(self._pace.delay())
                     async with self._gate:
-                        return await self._exchange(endpoint)
+                        return await self.exchange(endpoint)
         except (RevoxAPIError, RevoxUnreachableError) as error:
             raise _final(endpoint, error) from None
         raise AssertionError("unreachable: the last try returns or raises")
 
-    async def _exchange(self, endpoint: Endpoint[T]) -> T:
+    async def exchange(self, endpoint: Endpoint[T]) -> T:
+        """Send a request once; raises as `send`, but knows no unknown outcome."""
         url = self.settings.base_url + endpoint.path
         try:
             response = await self._http.request(endpoint.method, url, params=endpoint.params, content=endpoint.body)
         except _FAILURES as error:
             raise _unreachable(endpoint, error) from None
         return read_response(endpoint, response, self.settings.api_key)
+
+    @property
+    def worn_out(self) -> bool:
+        """Say whether the client has lost connections and should be replaced."""
+        return False
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -176,6 +176,22 @@ class Hours:
         self.simulator.advance(seconds)
 
 
+class HurryingLoop(asyncio.SelectorEventLoop):
+    """The event loop of a triggerer whose time stands still, but for the pauses that its watcher makes."""
+
+    def __init__(self, hours: Hours) -> None:
+        super().__init__()
+        self.hours = hours
+
+    def time(self) -> float:
+        return self.hours.passed
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        if getattr(callback, "__func__", None) is watcher.Watcher._gather and when > self.time():
+            self.hours.wait("triggerer", when - self.time())
+        return super().call_at(when, callback, *args, context=context)
+
+
 class Run(TaskRun):
     """A task instance that is started again when it asked to be."""
 
@@ -207,18 +223,14 @@ def still() -> Iterator[Simulator]:
 @pytest.fixture
 def hours(still: Simulator, monkeypatch: pytest.MonkeyPatch) -> Hours:
     hours = Hours(still)
-
-    async def triggerer_sleeps(seconds: float) -> None:
-        hours.wait("triggerer", seconds)
-        await asyncio.sleep(0)
-
     clock = SimpleNamespace(now=hours.now, fromtimestamp=datetime.fromtimestamp)
     for module in (call_task, sensors, waiting, watcher):
         monkeypatch.setattr(module, "datetime", clock)
     worker = SimpleNamespace(sleep=lambda seconds: hours.wait("worker", seconds), monotonic=lambda: hours.passed)
     monkeypatch.setattr(waiting, "time", worker)
     monkeypatch.setattr(waiting, "_SLEEP_PIECE_SECONDS", 3600.0)  # nobody stops these tasks
-    monkeypatch.setattr(watcher, "asyncio", SimpleNamespace(sleep=triggerer_sleeps))
+    monkeypatch.setattr(watcher, "TICK_SECONDS", 0.0)
+    monkeypatch.setattr(asyncio.events, "new_event_loop", lambda: HurryingLoop(hours))
     # The pauses between the tries of one request are real ones: short, for faults that last.
     given = hooks.settings_from_connection
     monkeypatch.setattr(hooks, "settings_from_connection", lambda found: replace(given(found), backoff_seconds=0.0005))

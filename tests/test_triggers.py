@@ -69,6 +69,8 @@ async def test_a_key_that_stays_refused_leaves_no_clients_behind(
 ) -> None:
     """Each look reads the connection anew, with one client at a time, until somebody has changed it."""
     monkeypatch.setattr("airflow_provider_revox.polling.SHORTEST_SECONDS", 0.001)
+    monkeypatch.setattr("airflow_provider_revox.watcher.TICK_SECONDS", 0.001)
+    monkeypatch.setattr("airflow_provider_revox.watching.READ_AGAIN_SECONDS", 0.0)
     call_id = place()
     revox.advance(3600)
     good = os.environ["AIRFLOW_CONN_REVOX_DEFAULT"]
@@ -95,40 +97,9 @@ async def test_a_key_that_stays_refused_leaves_no_clients_behind(
     assert hooks._shared_clients[asyncio.get_running_loop()] == {}
 
 
-async def test_those_who_wait_together_share_the_client_with_the_new_key(
-    revox: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("airflow_provider_revox.polling.SHORTEST_SECONDS", 0.05)
-    call_id = place()
-    good = os.environ["AIRFLOW_CONN_REVOX_DEFAULT"]
-    built: list[str] = []
-    build = hooks._build_client
-
-    async def count(conn_id: str) -> AsyncRevoxClient:
-        built.append(conn_id)
-        return await build(conn_id)
-
-    monkeypatch.setattr("airflow_provider_revox.hooks._build_client", count)
-    monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", json.dumps({**json.loads(good), "password": "rotated"}))
-
-    async def wait() -> Any:
-        trigger = RevoxCallTrigger(call_id, "revox_default", poke_interval=0.05, max_poll_interval=0.05)
-        return [event.payload["reason"] async for event in trigger.run()]
-
-    waits = [asyncio.ensure_future(wait()) for _ in range(20)]
-    while revox.stats()["refused_keys"] < 20:
-        await asyncio.sleep(0.01)
-    before = len(built)
-    monkeypatch.setenv("AIRFLOW_CONN_REVOX_DEFAULT", good)
-    revox.advance(3600)
-    assert await asyncio.gather(*waits) == [["ended"]] * 20
-    assert before < 20
-    assert hooks._shared_clients[asyncio.get_running_loop()] == {}
-
-
 def test_nothing_that_waits_can_dial() -> None:
     """Neither the trigger nor what it calls names the request that places a call."""
-    for module in ("triggers", "watcher", "waiting", "polling", "verdict", "sensors"):
+    for module in ("triggers", "watcher", "watching", "waiting", "polling", "verdict", "sensors"):
         names = {
             node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else node.name
             for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text()))

@@ -1,0 +1,167 @@
+"""What a watcher knows of its connection: the client in use, whether its key is refused, and what looking at many is good for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from airflow_provider_revox.exceptions import (
+    RevoxAPIError,
+    RevoxAuthenticationError,
+    RevoxConnectionError,
+    RevoxError,
+    RevoxRejectedError,
+)
+from airflow_provider_revox.hooks import RevoxHook
+
+if TYPE_CHECKING:
+    from airflow_provider_revox.client import AsyncRevoxClient
+
+#: While a connection is refused it is read anew, for all waits together, at the most this often, in seconds.
+READ_AGAIN_SECONDS = 10.0
+#: Orders that one request looks at, at the most: the largest page that the API is known to give.
+MOST_TOGETHER = 100
+#: From this many orders on, one request for all is worth it, even if some of them need one of their own after that.
+FEWEST_TOGETHER = 4
+#: How long, in seconds, orders are looked at one by one after a look at many went wrong; it doubles, up to the second value.
+WITHOUT_BULK_SECONDS = (60.0, 3600.0)
+
+
+class Loan:
+    """
+    A client, borrowed from the hook for many looks.
+
+    :param users: looks under way with it; when it is given up, it goes back with the last of them.
+    """
+
+    def __init__(self, client: AsyncRevoxClient, borrowed: AsyncExitStack) -> None:
+        self.client = client
+        self.borrowed = borrowed
+        self.users = 0
+
+
+class Connected:
+    """
+    Lend one client to all looks of a connection, and read the connection anew when it is refused: once for all.
+
+    A first refusal is followed by another look at the connection at once; further ones at least `READ_AGAIN_SECONDS` apart, and
+    whoever asks in between is told the same without a request.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self._hook = RevoxHook(conn_id)
+        self._loan: Loan | None = None
+        self._given_up: AsyncRevoxClient | None = None
+        self._building: asyncio.Task[Loan] | None = None
+        self._trouble: RevoxError | None = None
+        self._read_again_at = 0.0
+        #: Whether the connection was read since a look succeeded with it.
+        self._read_in_vain = False
+
+    @property
+    def most_requests(self) -> int:
+        """How many requests may be under way at once: one until the connection is known."""
+        return self._loan.client.settings.max_connections if self._loan else 1
+
+    async def borrow(self) -> Loan:
+        """
+        Return the client to look with.
+
+        :raises RevoxError: when the connection cannot be used, or was refused a moment ago.
+        """
+        if self._loan is None:
+            if self._trouble is not None and asyncio.get_running_loop().time() < self._read_again_at:
+                raise self._trouble.with_traceback(None)
+            if self._building is None:
+                self._building = asyncio.ensure_future(self._build())
+            building = self._building
+            try:
+                self._loan = await asyncio.shield(building)
+            except RevoxError as error:
+                self._give_up(error)
+                raise
+            finally:
+                if building.done() and self._building is building:
+                    self._building = None
+        self._loan.users += 1
+        return self._loan
+
+    async def _build(self) -> Loan:
+        borrowed = AsyncExitStack()
+        client = await borrowed.enter_async_context(self._hook.aget_conn(instead_of=self._given_up))
+        return Loan(client, borrowed)
+
+    async def give_back(self, loan: Loan) -> None:
+        """End the use of a client; one that was given up goes back with its last user."""
+        loan.users -= 1
+        if loan is not self._loan and not loan.users:
+            await loan.borrowed.aclose()
+
+    def worked(self, loan: Loan) -> None:
+        """Note that a look succeeded."""
+        if loan is self._loan:
+            self._trouble, self._read_in_vain = None, False
+
+    def heed(self, loan: Loan, error: RevoxError) -> None:
+        """Give up a client whose key is refused, or which has lost its connections."""
+        if loan is not self._loan:
+            # Somebody else has seen to it.
+            return
+        if isinstance(error, RevoxAuthenticationError):
+            self._give_up(error)
+        elif loan.client.worn_out:
+            self._given_up, self._loan = loan.client, None
+
+    def _give_up(self, error: RevoxError) -> None:
+        self._trouble = error
+        if self._loan is not None:
+            self._given_up, self._loan = self._loan.client, None
+        now = asyncio.get_running_loop().time()
+        refused = isinstance(error, RevoxAuthenticationError | RevoxConnectionError)
+        self._read_again_at = now + READ_AGAIN_SECONDS if self._read_in_vain or not refused else now
+        self._read_in_vain = True
+
+    async def close(self) -> None:
+        """Give the client back; called when no look is under way any more."""
+        building, self._building = self._building, None
+        if building is not None:
+            building.cancel()
+            await asyncio.gather(building, return_exceptions=True)
+            if not building.cancelled() and building.exception() is None:
+                self._loan = building.result()
+        loan, self._loan = self._loan, None
+        if loan is not None:
+            await loan.borrowed.aclose()
+
+
+class BulkLooks:
+    """Whether to look at many orders with one request, and at how many. Pure."""
+
+    def __init__(self) -> None:
+        #: Whether the connection allows it; not before it is known.
+        self.allowed = False
+        self._most = MOST_TOGETHER
+        self._off_until = -math.inf
+        self._off_seconds = WITHOUT_BULK_SECONDS[0]
+
+    def most_for(self, orders: int, now: float) -> int:
+        """Return how many of so many orders to look at with the next request."""
+        return self._most if self.allowed and now >= self._off_until and orders >= FEWEST_TOGETHER else 1
+
+    def failed(self, error: RevoxError, now: float) -> None:
+        """Take in that a look at many went wrong: ask for fewer where that may help, for none for a while elsewhere."""
+        if isinstance(error, RevoxRejectedError) and self._most // 2 >= FEWEST_TOGETHER:
+            self._most //= 2
+            return
+        cannot = isinstance(error, RevoxAPIError) and error.status_code in (404, 405)
+        self._off_until = now + (WITHOUT_BULK_SECONDS[1] if cannot else self._off_seconds)
+        self._off_seconds = min(2 * self._off_seconds, WITHOUT_BULK_SECONDS[1])
+
+    def worked(self, *, asked: int, told: int) -> None:
+        """Take in how many of the orders asked for a reply told of."""
+        self._off_seconds = WITHOUT_BULK_SECONDS[0]
+        if told < asked / 2:
+            # Such a page is cut short by the server, or what was asked is of no use there.
+            self._most = max(told, FEWEST_TOGETHER)
