@@ -387,7 +387,11 @@ GUARDS = {
     "old-key": Guard(
         "a changed connection is not read again",
         (
-            ("watcher.py", "            if step.reconnect:\n", "            if False:\n"),
+            (
+                "watching.py",
+                "            self._give_up(error)\n        elif loan.client.worn_out",
+                "            pass\n        elif loan.client.worn_out",
+            ),
             (
                 "waiting.py",
                 "        if isinstance(step, Again) and step.reconnect:\n            self.hook.close()\n",

@@ -10,7 +10,7 @@ Guarding lines, each of which turns tests here red when scripts/guards.py takes 
 - ``missing``: `polling.Watch.failed`: an order that stays away ends the try;
 - ``no-deadline``: `polling.Watch._again`: the end at the deadline;
 - ``begun-anew``: `watcher.watch_call`: the deadline is a point in time;
-- ``old-key``: `watcher.watch_call`, `waiting.CallWait._look`: the connection is read anew;
+- ``old-key``: `watching.Connected.heed`, `waiting.CallWait._look`: the connection is read anew;
 - ``new-status``: `models.enums.is_terminal`: a status that nobody knows is not the end.
 """
 
