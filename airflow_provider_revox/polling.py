@@ -1,11 +1,14 @@
 """
 When to look at an order again, and when to stop. Pure: what was seen and the time go in, the next step comes out.
 
-- Never before ``scheduled_at`` less a margin, as long as the order has not begun.
-- Between two attempts: not before the last one's end plus the retry delay.
-- While a phone rings or people talk: every ``poke_interval``, so that is the longest an end goes unnoticed.
-- While nothing changes and nothing says when it will: ever more seldom, up to ``max_poll_interval``.
-- Never twice within a second.
+- While a phone rings or people talk, or an attempt may begin at any moment: every ``poke_interval``, so that is the longest the
+  end of a call goes unnoticed.
+- While none can begin (before ``scheduled_at``; between two attempts, until the retry delay is over and a calling window is
+  open): towards the moment when one can, and just after it.
+- When the order is about to end (a human was reached, the attempts are used up, the service has not said what comes next):
+  closely at first, then at a quarter of the time that has passed.
+- While nothing says when something will change (paused, an unknown status): ever more seldom.
+- Never later than ``max_poll_interval``, for somebody may cancel the order in the Revox app; never twice within a second.
 
 `Watch` follows one order; the loops of the worker and of the triggerer only ask it, look and sleep.
 """
@@ -14,9 +17,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from airflow_provider_revox.calling_hours import hours_of, preload
 from airflow_provider_revox.exceptions import (
     RevoxAuthenticationError,
     RevoxConnectionError,
@@ -28,29 +32,46 @@ from airflow_provider_revox.exceptions import (
 from airflow_provider_revox.models.numbers import mask_numbers_in
 
 if TYPE_CHECKING:
+    from airflow_provider_revox.calling_hours import CallingHours
     from airflow_provider_revox.models import AttemptGlance, CallGlance
 
-#: How long before a known time the looking begins: clocks differ, and services start early.
+__all__ = [
+    "MARGIN_SECONDS",
+    "MISSING_SECONDS",
+    "SHORTEST_SECONDS",
+    "Again",
+    "End",
+    "Pace",
+    "Watch",
+    "next_look",
+    "preload",
+]
+
+#: How much earlier than announced an attempt may begin: clocks differ.
 MARGIN_SECONDS = 5.0
 SHORTEST_SECONDS = 1.0
 #: How long an order may be missing (404) before that is believed: a new order can show a little late.
 MISSING_SECONDS = 60.0
 
+#: How long after its planned time a first attempt may still be about to begin outside the calling hours, forced.
+_JUST_DUE_SECONDS = 120.0
 _BACKOFF = 1.5
-_LONGEST_DELAY_SECONDS = 10 * 365 * 86_400
+#: How long is waited for what is overdue, as a share of the time that it has been.
+_PATIENCE = 0.25
 _JITTER = 0.1
-_NOT_BEGUN = frozenset({"initializing", "queued_for_calling", "scheduled"})
+_MAY_DIAL = frozenset({"initializing", "queued_for_calling", "scheduled"})
+_AT_WORK = frozenset({"calling", "post_processing"})
 _LIVE_ATTEMPT = frozenset({"ringing", "ongoing"})
 _ENDED_ATTEMPT = frozenset({"completed", "error"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pace:
     """
     How often to look.
 
     :param poke_interval: seconds; the longest lag while an attempt is live or may begin.
-    :param max_poll_interval: seconds; the longest pause when nothing says when something will change.
+    :param max_poll_interval: seconds; the longest pause of all, so the longest lag of a change that nothing foretells.
     :raises RevoxRequestError: for values that are not positive, or a poke_interval above max_poll_interval.
     """
 
@@ -78,41 +99,119 @@ def next_look(seen: CallGlance, now: datetime, pace: Pace, *, unchanged: int, ji
     :param unchanged: how many looks in a row showed nothing new.
     :param jitter: a random number in [0, 1): spreads looks that began together.
     """
-    attempt = seen.last_call_attempt
-    if attempt is not None and str(attempt.status) in _LIVE_ATTEMPT:
-        return max(SHORTEST_SECONDS, pace.poke_interval * (1 - _JITTER * jitter))
-    backed_off = min(pace.poke_interval * _BACKOFF ** min(unchanged, 50), pace.max_poll_interval)
-    wait = backed_off * (1 - _JITTER * jitter)
-    if attempt is None and str(seen.status) in _NOT_BEGUN and isinstance(seen.scheduled_at, datetime):
-        until = (seen.scheduled_at - now).total_seconds() - MARGIN_SECONDS
-        if until > 0:
-            # The jitter only adds: never before the margin.
-            return max(SHORTEST_SECONDS, until + MARGIN_SECONDS * jitter)
-    elif (again := _next_attempt_at(seen)) is not None:
-        until = (again - now).total_seconds() - MARGIN_SECONDS * (1 - jitter)
-        wait = min(max(until, pace.poke_interval if until > 0 else wait), pace.max_poll_interval)
-    return max(SHORTEST_SECONDS, wait)
+    longest = pace.max_poll_interval * (1 - _JITTER * jitter)
+    return max(SHORTEST_SECONDS, min(_pause(seen, now, pace, unchanged, jitter), longest))
 
 
-def _next_attempt_at(seen: CallGlance) -> datetime | None:
-    """Return when the next attempt can begin at the earliest, None where nothing tells."""
-    attempt, config = seen.last_call_attempt, seen.call_retry_config
-    if attempt is None or not isinstance(attempt.ended_at, datetime):
-        return None
-    if isinstance(seen.scheduled_at, datetime) and seen.scheduled_at > attempt.ended_at:
-        return seen.scheduled_at
-    delays = [
-        min(window.retry_delay_seconds, _LONGEST_DELAY_SECONDS)
-        for window in (config and config.calling_windows) or ()
-        if isinstance(window.retry_delay_seconds, int | float) and math.isfinite(window.retry_delay_seconds)
-    ]
-    return attempt.ended_at + timedelta(seconds=min(delays)) if delays else None
+def _pause(seen: CallGlance, now: datetime, pace: Pace, unchanged: int, jitter: float) -> float:
+    attempt, status = seen.last_call_attempt, str(seen.status)
+    spread = 1 - _JITTER * jitter
+    close, backed_off = pace.poke_interval * spread, _backed_off(pace, unchanged) * spread
+    if _may_be_live(seen):
+        return close
+    if status not in _MAY_DIAL and (status not in _AT_WORK or attempt is None):
+        return backed_off
+    begins, is_certain = _next_attempt_at(seen, now)
+    if begins is None:
+        pause = close if is_certain else backed_off
+    elif begins > now:
+        pause = _towards((begins - now).total_seconds(), pace, jitter) or close
+        if not is_certain:
+            pause = min(pause, backed_off)
+    else:
+        pause = _overdue(begins, now, pace) * spread
+    if attempt is None or (status in _MAY_DIAL and not _is_about_to_end(seen, attempt)):
+        return pause
+    settling = backed_off if attempt.ended_at is None else _overdue(attempt.ended_at, now, pace) * spread
+    return min(settling, pause) if status in _MAY_DIAL or (begins and begins > now) else settling
+
+
+def _backed_off(pace: Pace, looks: int) -> float:
+    return min(pace.poke_interval * _BACKOFF ** min(looks, 50), pace.max_poll_interval)
+
+
+def _overdue(since: datetime, now: datetime, pace: Pace) -> float:
+    return min(max(_PATIENCE * (now - since).total_seconds(), pace.poke_interval), pace.max_poll_interval)
+
+
+def _towards(seconds: float, pace: Pace, jitter: float) -> float | None:
+    """Return the pause until shortly after a moment, None when it is too close for one: late enough to see something."""
+    pause = seconds - MARGIN_SECONDS + pace.poke_interval * (1 - jitter / 3)
+    return pause if pause >= SHORTEST_SECONDS else None
+
+
+def _may_be_live(seen: CallGlance) -> bool:
+    attempt, status = seen.last_call_attempt, str(seen.status)
+    if attempt is None:
+        return status == "calling"
+    if str(attempt.status) in _LIVE_ATTEMPT:
+        return True
+    if attempt.ended_at is not None or str(attempt.status) in _ENDED_ATTEMPT:
+        return False
+    return status == "calling" or (status in _MAY_DIAL and str(attempt.status) == "queued")
+
+
+def _is_about_to_end(seen: CallGlance, attempt: AttemptGlance) -> bool:
+    most = seen.call_retry_config.max_retry_attempts if seen.call_retry_config else None
+    used_up = most is not None and seen.calls_count is not None and seen.calls_count >= most
+    return used_up or str(attempt.result) == "human"
+
+
+def _next_attempt_at(seen: CallGlance, now: datetime) -> tuple[datetime | None, bool]:
+    """
+    Return when the next attempt can begin at the earliest, and whether that is certain.
+
+    None, when it is certain: at any moment now. None, when it is not: nothing tells.
+    """
+    attempt, planned = seen.last_call_attempt, seen.scheduled_at
+    hours = hours_of(seen.call_retry_config, seen.to_phone_number)
+    if attempt is None:
+        return _first_attempt_at(str(seen.status), planned, hours, now)
+    ended = attempt.ended_at
+    if ended is None:
+        return None, False
+    if planned is not None and planned > max(ended, now):
+        return planned, True
+    if planned is not None and planned > ended:
+        earliest = planned
+    else:
+        delay = hours.retry_delay(attempt.started_at)
+        if delay is None:
+            return None, False
+        earliest = _later(ended, delay)
+    if not hours.are_known:
+        return earliest, True
+    opens = hours.opening(max(earliest, now))
+    return (opens, True) if opens > now else (None, True)
+
+
+def _first_attempt_at(
+    status: str, planned: datetime | None, hours: CallingHours, now: datetime
+) -> tuple[datetime | None, bool]:
+    # What is not yet said to wait for a later time may have been forced: neither its time nor the hours count then.
+    waits = status == "scheduled"
+    if planned is not None and planned > now:
+        return planned, waits
+    if not hours.are_known:
+        return (planned, True) if planned is not None else (None, False)
+    opens = hours.opening(now)
+    if opens <= now:
+        return None, True
+    just_due = planned is not None and (now - planned).total_seconds() < _JUST_DUE_SECONDS
+    return (None, True) if just_due else (opens, waits)
+
+
+def _later(time: datetime, seconds: float) -> datetime:
+    try:
+        return time + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=timezone.utc)
 
 
 # --- following one order ----------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Again:
     """
     Look again after some seconds.
@@ -127,7 +226,7 @@ class Again:
     soon: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class End:
     """
     Stop looking.
@@ -149,6 +248,20 @@ class Watch:
         somebody will mend that: the wait goes on. One that never worked ends the wait, so that a mistake shows at once.
     """
 
+    # Thousands live in one process.
+    __slots__ = (
+        "_is_blind",
+        "_missing_since",
+        "_refused",
+        "_seen",
+        "_unchanged",
+        "deadline",
+        "news",
+        "pace",
+        "status",
+        "trusted",
+    )
+
     def __init__(self, pace: Pace, deadline: datetime | None, *, trusted: bool = False) -> None:
         self.pace = pace
         self.deadline = deadline
@@ -166,7 +279,7 @@ class Watch:
         """Take in what a look showed; return what to do next."""
         self._is_blind, self._missing_since, self._refused, self.trusted = False, None, False, True
         state = _what_is_compared(seen)
-        self.news = None if state == self._seen else _describe(seen)
+        self.news = None if state == self._seen else _describe(seen, now)
         self._unchanged = self._unchanged + 1 if state == self._seen else 0
         self._seen, self.status = state, str(seen.status)
         if seen.is_terminal:
@@ -197,7 +310,7 @@ class Watch:
             # Often the new key is there already, and only this process does not know it yet.
             return self._again(SHORTEST_SECONDS, now, reconnect=True, soon=True)
         self._unchanged += 1
-        pause = min(self.pace.poke_interval * _BACKOFF ** min(self._unchanged, 50), self.pace.max_poll_interval)
+        pause = _backed_off(self.pace, self._unchanged)
         if missing:
             pause = min(pause, MISSING_SECONDS / 4)
         return self._again(max(SHORTEST_SECONDS, pause * (1 - _JITTER * jitter)), now, reconnect=refused, soon=missing)
@@ -232,7 +345,7 @@ def _what_is_compared(seen: CallGlance) -> tuple[object, ...]:
     )
 
 
-def _describe(seen: CallGlance) -> str:
+def _describe(seen: CallGlance, now: datetime) -> str:
     """Tell a person on duty how far the order has come."""
     attempt = seen.last_call_attempt
     if attempt is None:
@@ -242,15 +355,11 @@ def _describe(seen: CallGlance) -> str:
     if str(attempt.status) not in _ENDED_ATTEMPT:
         return f"{which} is {attempt.status}"
     why = mask_numbers_in(", ".join(str(part) for part in (attempt.dial_error, attempt.result) if part))
-    again = _next_attempt_at(seen) if _may_be_tried_again(seen, attempt) else None
+    # What follows from the service's own hours, for an order that has none, is no news of that order.
+    tells = seen.call_retry_config is not None and not (seen.is_terminal or _is_about_to_end(seen, attempt))
+    again = _next_attempt_at(seen, now)[0] if tells else None
     then = f"; next attempt at {_shown(again)} at the earliest" if again else ""
     return f"{which} ended{f' ({why})' if why else ''}{then}"
-
-
-def _may_be_tried_again(seen: CallGlance, attempt: AttemptGlance) -> bool:
-    most = seen.call_retry_config.max_retry_attempts if seen.call_retry_config else None
-    used_up = most is not None and seen.calls_count is not None and seen.calls_count >= most
-    return not (seen.is_terminal or used_up or attempt.result == "human")
 
 
 def _shown(time: datetime) -> str:

@@ -16,6 +16,7 @@ from airflow_provider_revox.models.reply_fields import (
     AnyCallResult,
     AnyCallStatus,
     AnyDialError,
+    AnyText,
     AnyTime,
     AnyWhole,
     OrderId,
@@ -43,13 +44,15 @@ class AttemptGlance(GlanceModel):
 class CallGlance(GlanceModel):
     """Hold how far a call order has come, under the names that :class:`CallOrder` has for it.
 
-    Only ``id`` is required; times are aware, in UTC. The verdict on an order is never taken from a glance.
+    Only ``id`` is required; times are aware, in UTC; the number is never shown. The verdict on an order is
+    never taken from a glance.
     """
 
     shown_fields: ClassVar[tuple[str, ...]] = ("id", "status", "calls_count", "scheduled_at")
 
     id: OrderId
     status: AnyCallStatus = None
+    to_phone_number: AnyText = None
     scheduled_at: AnyTime = None
     calls_count: AnyWhole = None
     last_call_attempt: Annotated[AttemptGlance | None, OR_NONE] = None
