@@ -72,11 +72,12 @@ class CallingHours(NamedTuple):
 
         :param dialled_at: when it began, None when that is not known.
         """
-        if dialled_at is None or not self.are_known:
+        # One delay in all windows is the usual case, and needs no zones.
+        if dialled_at is None or len({window.retry_delay_seconds for window in self.windows}) < 2 or not self.are_known:
             return _shortest(self.windows)
         minutes = set()
         for name in self.zones:
-            zone = ZoneInfo(name)
+            zone = _zone(name)
             try:
                 locally = [moment.astimezone(zone) for moment in (dialled_at, dialled_at - _DIALLING)]
             except (OverflowError, ValueError):
@@ -128,16 +129,16 @@ def zones_of(phone_number: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted({name for name in names if _is_known(name)})[:_MOST_ZONES])
+    return tuple(sorted({name for name in names if _zone(name)})[:_MOST_ZONES])
 
 
+# ZoneInfo's own cache keeps eight, and a country can have forty.
 @lru_cache(maxsize=1024)
-def _is_known(name: str) -> bool:
+def _zone(name: str) -> ZoneInfo | None:
     try:
-        ZoneInfo(name)
+        return ZoneInfo(name)
     except (OSError, ValueError, LookupError):  # no such zone, a folder, or no name of a file at all
-        return False
-    return True
+        return None
 
 
 def _window(sent: CallingWindowReply) -> Window:
@@ -176,7 +177,8 @@ def _spans(windows: tuple[Window, ...], zones: tuple[str, ...], day: date) -> tu
     opened = sorted(
         {
             (_utc(day, ahead, start, zone, min), _utc(day, ahead, end, zone, max))
-            for zone in map(ZoneInfo, zones)
+            for zone in map(_zone, zones)
+            if zone
             for start, end, _ in windows
             for ahead in range(-1, 4)
             if start is not None and end is not None

@@ -99,7 +99,7 @@ def replay_backed_off(lives: Iterable[OrderLife], factor: float) -> Sample:
 def interval_of_same_delay(lives: Sequence[OrderLife], delay: float) -> float:
     """Return the fixed interval, in seconds, whose delay at the 95th percentile comes closest to this without being less."""
     least, most = delay / 2, max(2 * delay, 1.0)
-    for _ in range(40):
+    for _ in range(16):
         middle = (least + most) / 2
         if replay_fixed(lives, middle).delay(0.95) < delay:
             least = middle
