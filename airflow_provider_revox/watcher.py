@@ -182,7 +182,7 @@ class Watcher:
                     await self._look_at(waits)
         finally:
             # In the same breath as the look for work: a looker that is counted does what comes meanwhile.
-            self._lookers.discard(asyncio.current_task())  # type: ignore[arg-type]
+            self._lookers.discard(asyncio.current_task())
 
     def _next_waits(self) -> list[_Wait]:
         """Take one wait, or as many as one request may look at; none when nothing is due."""

@@ -15,6 +15,7 @@ from airflow_provider_revox.exceptions import (
     RevoxRejectedError,
 )
 from airflow_provider_revox.hooks import RevoxHook
+from airflow_provider_revox.polling import preload
 
 if TYPE_CHECKING:
     from airflow_provider_revox.client import AsyncRevoxClient
@@ -91,6 +92,8 @@ class Connected:
     async def _build(self) -> Loan:
         borrowed = AsyncExitStack()
         client = await borrowed.enter_async_context(self._hook.aget_conn(instead_of=self._given_up))
+        # Before the first look, and not in the event loop: it takes some tenths of a second, once.
+        await asyncio.to_thread(preload)
         return Loan(client, borrowed)
 
     async def give_back(self, loan: Loan) -> None:
