@@ -72,20 +72,23 @@ class Connected:
 
         :raises RevoxError: when the connection cannot be used, or was refused a moment ago.
         """
-        if self._loan is None:
+        while self._loan is None:
             if self._trouble is not None and asyncio.get_running_loop().time() < self._read_again_at:
                 raise self._trouble.with_traceback(None)
             if self._building is None:
                 self._building = asyncio.ensure_future(self._build())
             building = self._building
             try:
-                self._loan = await asyncio.shield(building)
-            except RevoxError as error:
-                self._give_up(error)
-                raise
-            finally:
-                if building.done() and self._building is building:
+                # Shielded: whoever is cancelled meanwhile must not take the client from the others.
+                loan = await asyncio.shield(building)
+            except Exception as error:
+                if self._building is building:
                     self._building = None
+                    if isinstance(error, RevoxError):
+                        self._give_up(error)
+                raise
+            if self._building is building:
+                self._building, self._loan = None, loan
         self._loan.users += 1
         return self._loan
 
