@@ -161,16 +161,21 @@ def plot(ways: dict[str, Sample], folder: Path) -> list[Path]:
     mpl.rcParams.update({"svg.hashsalt": "polling-study", "svg.fonttype": "path", "font.size": 10})
     figure, axes = plt.subplots(figsize=(8, 5), dpi=110)
     for name, sample in ways.items():
+        if "our p95" in name:
+            continue  # close to one of the others
         median, late, worst = (max(sample.delay(share), 0.1) for share in (0.5, 0.95, 1.0))
         colour = "tab:red" if name == OURS else "tab:gray" if name.startswith("every") else "tab:blue"
         axes.plot([median, worst], [sample.mean_polls] * 2, color=colour, linewidth=1, alpha=0.5)
-        axes.plot(late, sample.mean_polls, "o", color=colour)
         axes.plot([median, worst], [sample.mean_polls] * 2, "|", color=colour)
-        axes.annotate(name, (late, sample.mean_polls), xytext=(5, 5), textcoords="offset points", color=colour)
+        axes.plot(late, sample.mean_polls, "o", color=colour)
+        below = name == "back-off × 2"
+        axes.annotate(
+            name, (late, sample.mean_polls), xytext=(0, -14 if below else 6), textcoords="offset points", ha="center"
+        )
     axes.set(xscale="log", yscale="log")
     axes.set_xlabel("seconds from the end of the order to its being noticed: median |, p95 ●, worst |")
     axes.set_ylabel("polls per order, mean")
-    axes.set_title("Fewer looks, and none later: 10,000 orders" if len(ways[OURS].polls) == 10_000 else "Polling study")
+    axes.set_title(f"Looks at an order, and how late they notice its end ({len(ways[OURS].polls):,} orders)")
     axes.grid(visible=True, which="major", alpha=0.3)
     figure.tight_layout()
     folder.mkdir(parents=True, exist_ok=True)

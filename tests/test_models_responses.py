@@ -418,6 +418,8 @@ def test_a_glance_has_what_a_poll_needs_and_no_more():
         NOON,
         2,
     )
+    assert glance.to_phone_number == ORDER["to_phone_number"]
+    assert ORDER["to_phone_number"] not in repr(glance)
     assert glance.is_terminal
     attempt = glance.latest_attempt
     assert (attempt.status, attempt.result, attempt.dial_error) == ("completed", "human", None)

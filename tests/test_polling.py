@@ -140,6 +140,9 @@ def test_between_attempts_it_sleeps_towards_the_next() -> None:
     assert wait(after(ended, call_retry_config=None, to_phone_number="+442079460000")) == 600, "the service's own hours"
     planned = after(ended, call_retry_config=DAYTIME, scheduled_at=NOW + timedelta(seconds=100))
     assert wait(planned) == 110, "what the service says itself"
+    late = NOW.replace(hour=22)
+    planned = after(ended, call_retry_config=DAYTIME, scheduled_at=late + timedelta(seconds=100))
+    assert next_look(planned, late, PACE, unchanged=0, jitter=0) == 110, "it knows its hours"
 
 
 def test_over_night_it_sleeps_until_the_hours_open() -> None:
@@ -338,6 +341,36 @@ def test_several_zones_make_the_widest_window() -> None:
     for hour, pause in ((22, 600), (23, 15), (9, 15), (12, 600)):
         now = NOW.replace(hour=hour, minute=15)
         assert next_look(after(now - timedelta(hours=1), **mobile), now, PACE, unchanged=50, jitter=0) == pause
+
+
+@pytest.mark.parametrize(
+    ("day", "window", "at"),
+    [
+        ("2026-11-01", ("01:10", "01:30"), "05:15"),  # the clocks go back: this window comes twice
+        ("2026-11-01", ("01:10", "01:30"), "06:15"),
+        ("2026-03-08", ("02:30", "03:15"), "07:05"),  # they go forward over its beginning
+        ("2026-03-08", ("01:30", "02:30"), "06:55"),  # and over its end
+    ],
+)
+def test_a_window_in_the_hour_of_a_clock_change(day: str, window: tuple[str, str], at: str) -> None:
+    now = datetime.fromisoformat(f"{day}T{at}:00+00:00")
+    glance = after(now - timedelta(hours=1), call_retry_config=config((*window, 60), timezone="America/New_York"))
+    assert next_look(glance, now, PACE, unchanged=50, jitter=0) == 15
+
+
+FIRST, LAST = datetime.min.replace(tzinfo=timezone.utc), datetime.max.replace(tzinfo=timezone.utc)
+TWO = [("10:00", "13:00", 7200), ("14:00", "18:00", 60)]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+@pytest.mark.parametrize("fields", [{"started_at": FIRST}, {"started_at": LAST}, {"scheduled_at": LAST}, {}])
+@pytest.mark.parametrize("now", [NOW, LAST - timedelta(days=1), FIRST + timedelta(hours=1)])
+def test_the_ends_of_the_calendar_are_no_trouble(zone: str, fields: dict[str, Any], now: datetime) -> None:
+    for ended in (FIRST + timedelta(minutes=1), LAST):
+        glance = after(ended, **{"call_retry_config": config(*TWO, timezone=zone), **fields})
+        assert 1 <= next_look(glance, now, PACE, unchanged=0, jitter=0) <= 600
+    planned = seen("scheduled", scheduled_at=LAST, call_retry_config=config(*TWO, timezone=zone))
+    assert 1 <= next_look(planned, now, PACE, unchanged=0, jitter=0) <= 600
 
 
 def test_a_number_is_only_looked_up_where_it_is_needed() -> None:
