@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import tenacity
+from aiolimiter import AsyncLimiter
 from pydantic_core import from_json
 
 from airflow_provider_revox.exceptions import (
@@ -38,6 +39,7 @@ from airflow_provider_revox.exceptions import (
     RevoxUnreachableError,
 )
 from airflow_provider_revox.models.numbers import mask_numbers_in
+from airflow_provider_revox.transport import OneConnectionClients, Session, quick_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -321,42 +323,57 @@ class AsyncRevoxClient:
     """
     Send endpoints over HTTP on one event loop; the twin of `RevoxClient`.
 
-    A gate in front of the pool keeps the number of requests under way at `max_connections`: queueing inside httpx's own
-    pool costs time in the square of the queue and fails when it is long.
+    A gate keeps the number of requests under way at `max_connections`: queueing inside httpx's own pool costs time in the
+    square of the queue and fails when it is long. To make one takes up to 0.3 s of CPU, the first time, for TLS and
+    `airflow-provider-revox[fast]`; it may be made in another thread than that of the loop.
+
+    :param settings: where to, as whom, how patiently.
     """
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
-        self._pace = _Pace(settings.requests_per_second)
+        #: Whether a request failed for want of a free connection: the gate prevents that, so some are lost, and a new
+        #: client is needed.
+        self.worn_out = False
         self._gate = asyncio.Semaphore(settings.max_connections)
-        self._http = httpx.AsyncClient(**_httpx_arguments(settings))
+        rate = settings.requests_per_second
+        # One at a time, evenly: the limiter would let a whole period's worth go at once.
+        self._pace = AsyncLimiter(1, 1 / rate) if rate else None
+        arguments = _httpx_arguments(settings)
+        self._http = OneConnectionClients(arguments)
+        # What may dial never goes over it: whether such a request had left decides about the next one.
+        self._quick = quick_session(settings.base_url, arguments) or self._http
 
     async def send(self, endpoint: Endpoint[T]) -> T:
         """Send a request, again where that is safe, and return what the reply says; raises as `RevoxClient.send`."""
         try:
             async for attempt in tenacity.AsyncRetrying(**_retrying(endpoint, self.settings)):
                 with attempt:
-                    await asyncio.sleep(self._pace.delay())
-                    async with self._gate:
-                        return await self.exchange(endpoint)
+                    return await self.exchange(endpoint)
         except (RevoxAPIError, RevoxUnreachableError) as error:
             raise _final(endpoint, error) from None
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def exchange(self, endpoint: Endpoint[T]) -> T:
-        """Send a request once; raises as `send`, but knows no unknown outcome."""
-        url = self.settings.base_url + endpoint.path
-        try:
-            response = await self._http.request(endpoint.method, url, params=endpoint.params, content=endpoint.body)
-        except _FAILURES as error:
-            raise _unreachable(endpoint, error) from None
-        return read_response(endpoint, response, self.settings.api_key)
+        """
+        Send a request once, when it is its turn, and return what the reply says.
 
-    @property
-    def worn_out(self) -> bool:
-        """Say whether the client has lost connections and should be replaced."""
-        return False
+        :raises RevoxAPIError: when Revox answered with an error.
+        :raises RevoxUnreachableError: when no whole reply came; its `sent` says whether the request may have left.
+        """
+        http: Session = self._http if endpoint.may_dial else self._quick
+        url = self.settings.base_url + endpoint.path
+        async with self._gate:
+            if self._pace is not None:
+                await self._pace.acquire()
+            try:
+                response = await http.request(endpoint.method, url, params=endpoint.params, content=endpoint.body)
+            except _FAILURES as error:
+                self.worn_out |= isinstance(error, httpx.PoolTimeout)
+                raise _unreachable(endpoint, error) from None
+        return read_response(endpoint, response, self.settings.api_key)
 
     async def aclose(self) -> None:
         """Close all connections."""
+        await self._quick.aclose()
         await self._http.aclose()

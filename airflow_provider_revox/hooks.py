@@ -311,7 +311,7 @@ def _failed(task: asyncio.Task[Any]) -> bool:
 
 
 async def _build_client(conn_id: str) -> AsyncRevoxClient:
-    from airflow_provider_revox.client import AsyncRevoxClient, tls_context
+    from airflow_provider_revox.client import AsyncRevoxClient
 
     try:
         # The sync look-up can deadlock inside a triggerer.
@@ -321,10 +321,8 @@ async def _build_client(conn_id: str) -> AsyncRevoxClient:
     except Exception as error:  # noqa: BLE001  whatever Airflow raises while its API server is away: it passes
         what = f"reading connection {conn_id!r} ({type(error).__name__})"
         raise RevoxUnreachableError(f"Airflow is in trouble {what}; nothing was sent", sent=False) from None
-    settings = settings_from_connection(connection)
-    if settings.base_url.startswith("https://"):
-        await asyncio.to_thread(tls_context)
-    return AsyncRevoxClient(settings)
+    # In a thread: the first one loads certificates, and aiohttp where it is installed.
+    return await asyncio.to_thread(AsyncRevoxClient, settings_from_connection(connection))
 
 
 _shared_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Lender]] = weakref.WeakKeyDictionary()

@@ -8,6 +8,7 @@ import atexit
 import json
 import os
 import shutil
+import sys
 import tempfile
 
 # Before the first import of Airflow: tests must not read or write the home of whoever runs them.
@@ -82,3 +83,22 @@ def plain_revox(monkeypatch: pytest.MonkeyPatch, without_extensions: Simulator) 
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for a lost order without the pauses between the looks."""
     monkeypatch.setattr("airflow_provider_revox.placing.LOOK_AFTER_SECONDS", (0.0, 0.0))
+
+
+#: What the async client sends with: `fast` is what the extra of this name adds.
+TRANSPORTS = ("plain", "fast")
+
+
+def use_transport(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let async clients be made as if the extra `fast` were installed, or as if it were not."""
+    if name == "plain":
+        monkeypatch.setitem(sys.modules, "airflow_provider_revox.aiohttp_session", None)
+    else:
+        import airflow_provider_revox.aiohttp_session  # noqa: F401  must not fail unnoticed
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Play the test with each transport of the async client."""
+    use_transport(monkeypatch, request.param)
+    return str(request.param)

@@ -28,6 +28,7 @@ from airflow_provider_revox.exceptions import (
     RevoxUnreachableError,
 )
 from airflow_provider_revox.simulator import Simulator
+from tests.conftest import TRANSPORTS, use_transport
 
 Send = Callable[..., Any]
 REQUEST = {"phone_number": "+14155550100", "assistant": {"prompt": "Ask."}, "force_now": True}
@@ -38,9 +39,11 @@ def settings(simulator: Simulator, **changes: Any) -> ClientSettings:
     return ClientSettings(**{**defaults, **changes})
 
 
-@pytest.fixture(params=["sync", "async"])
-def send(request: pytest.FixtureRequest, simulator: Simulator) -> Send:
-    """Send an endpoint with either sender: both must behave the same."""
+@pytest.fixture(params=["sync", *TRANSPORTS])
+def send(request: pytest.FixtureRequest, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Send:
+    """Send an endpoint with either sender, the async one over each transport: all must behave the same."""
+    if request.param in TRANSPORTS:
+        use_transport(monkeypatch, request.param)
 
     def sync_send(endpoint: Any, **changes: Any) -> Any:
         client = RevoxClient(settings(simulator, **changes))
@@ -344,7 +347,7 @@ def test_a_long_retry_after_ends_the_tries(send: Send, simulator: Simulator) -> 
 # --- limits and secrets ---------------------------------------------------------------------
 
 
-async def test_no_more_requests_at_once_than_allowed(simulator: Simulator) -> None:
+async def test_no_more_requests_at_once_than_allowed(simulator: Simulator, transport: str) -> None:
     simulator.add_fault("get_call", "hold", count=20)
     client = AsyncRevoxClient(settings(simulator, max_connections=3, tries=1))
     looks = [asyncio.ensure_future(client.send(endpoints.get_call(f"call-{n}"))) for n in range(20)]

@@ -248,7 +248,7 @@ def test_each_request_takes_the_next_free_moment(monkeypatch: pytest.MonkeyPatch
     assert [pace.delay() for _ in range(2)] == [0.0, 0.25]
 
 
-def test_the_rate_holds_for_both_senders(simulator: Simulator) -> None:
+def test_the_rate_holds_for_both_senders(simulator: Simulator, transport: str) -> None:
     settings = ClientSettings(api_key=simulator.api_key, base_url=simulator.base_url, requests_per_second=20)
     look = endpoints.list_calls(0, 1, [])
 
@@ -260,7 +260,7 @@ def test_the_rate_holds_for_both_senders(simulator: Simulator) -> None:
 
     async def all_at_once() -> None:
         client = AsyncRevoxClient(settings)
-        await asyncio.gather(*(client.send(look) for _ in range(6)))
+        await asyncio.gather(*(client.send(look) for _ in range(3)), *(client.exchange(look) for _ in range(3)))
         await client.aclose()
 
     for run in (one_after_another, lambda: asyncio.run(all_at_once())):
@@ -269,18 +269,20 @@ def test_the_rate_holds_for_both_senders(simulator: Simulator) -> None:
         assert (datetime.now(timezone.utc) - began).total_seconds() >= 5 / 20
 
 
-async def test_the_queue_stands_in_front_of_the_pool(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    under_way, request = [0], httpx.AsyncClient.request
+async def test_the_queue_stands_in_front_of_the_pool(
+    simulator: Simulator, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = AsyncRevoxClient(ClientSettings(api_key=simulator.api_key, base_url=simulator.base_url, max_connections=3))
+    under_way, request = [0], type(client._quick).request
 
-    async def counted(http: httpx.AsyncClient, *args: Any, **kwargs: Any) -> httpx.Response:
+    async def counted(http: Any, *args: Any, **kwargs: Any) -> httpx.Response:
         under_way.append(under_way[-1] + 1)
         try:
             return await request(http, *args, **kwargs)
         finally:
             under_way.append(under_way[-1] - 1)
 
-    monkeypatch.setattr(httpx.AsyncClient, "request", counted)
-    client = AsyncRevoxClient(ClientSettings(api_key=simulator.api_key, base_url=simulator.base_url, max_connections=3))
+    monkeypatch.setattr(type(client._quick), "request", counted)
     pages = await asyncio.gather(*(client.send(endpoints.list_calls(0, 1, [])) for _ in range(20)))
     await client.aclose()
     assert pages == [[]] * 20
@@ -321,7 +323,9 @@ def test_only_where_no_tls_is_spoken_nobody_is_trusted() -> None:
     assert bare.get_ca_certs() == []
 
 
-def test_a_closed_client_sends_nothing(simulator: Simulator, client_to: Callable[..., RevoxClient]) -> None:
+def test_a_closed_client_sends_nothing(
+    simulator: Simulator, client_to: Callable[..., RevoxClient], transport: str
+) -> None:
     client = client_to()
     client.close()
     with pytest.raises(RuntimeError, match="closed"):

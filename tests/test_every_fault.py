@@ -22,7 +22,7 @@ from airflow_provider_revox.exceptions import RevoxOutcomeUnknownError
 from airflow_provider_revox.operators import RevoxCreateCallOperator
 from airflow_provider_revox.simulator import Simulator
 from airflow_provider_revox.simulator.faults import Kind
-from tests.conftest import connect
+from tests.conftest import TRANSPORTS, connect, use_transport
 from tests.every_fault_table import (
     ENDS_FOR_GOOD,
     OVERTAKEN,
@@ -179,6 +179,8 @@ SCENES: dict[str, Scene] = {
     "redial, the request was lost": partial(_redial_after_a_loss, kind="reset"),
     "adopt": _adopt,
 }
+#: Those that send from an event loop, where the transport can make a difference.
+ON_A_LOOP = [SCENES[name] for name in ("triggerer", "ended, deferrable", "deadline, triggerer")]
 
 
 # --- what is compared ------------------------------------------------------------------------
@@ -293,6 +295,7 @@ class Case(NamedTuple):
     count: int
     search: bool
     end: End
+    transport: str
 
 
 def _cases() -> Iterator[Any]:
@@ -301,9 +304,10 @@ def _cases() -> Iterator[Any]:
             for column, end in zip(point.columns, ends, strict=True):
                 for fault in faults if end else ():
                     for search in column.search:
-                        case = Case(point, column.scene, fault, column.count, search, end)
                         words = f"{name}-{column.scene}-{fault}-x{column.count}-{'search' if search else 'no search'}"
-                        yield pytest.param(case, id=words)
+                        for transport in TRANSPORTS if SCENES[column.scene] in ON_A_LOOP else TRANSPORTS[:1]:
+                            case = Case(point, column.scene, fault, column.count, search, end, transport)
+                            yield pytest.param(case, id=f"{words}-{transport}")
 
 
 @pytest.mark.parametrize("case", list(_cases()))
@@ -311,6 +315,7 @@ def test_every_fault(
     simulators: dict[bool, Simulator], case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
+    use_transport(monkeypatch, case.transport)
     stage = Stage(simulators[case.search])
     connect(monkeypatch, stage.simulator, **({"timeout": case.fault.timeout} if case.fault.timeout else {}))
     operator = SCENES[case.scene](stage, case.end)
