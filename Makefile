@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := $(VENV)/bench
 export UV_CACHE_DIR ?= $(CURDIR)/$(VENV)/.cache
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -11,7 +12,7 @@ UV = $$(command -v uv || echo $(BIN)/uv)
 # Scenarios 1, 2 and 5 of docs/reliability.md, and what is stopped without anybody's wish to end a call.
 DISTRIBUTED := $(addprefix tests/system/test_,kills.py workers.py components.py stops.py storm.py)
 
-.PHONY: help demo test test-system test-distributed test-matrix test-without-store lint format types build clean
+.PHONY: help demo test test-system test-distributed test-matrix test-without-store lint format types build bench clean
 
 help:
 	@echo "make demo                phone people in the simulator with a real Airflow, and show what they answered"
@@ -21,6 +22,7 @@ help:
 	@echo "make test-without-store  the same where Airflow keeps no record: 3.1 and 3.2 (AIRFLOW=3.1.8: on one)"
 	@echo "make test-distributed    the same with Celery, two workers, two triggerers and two schedulers"
 	@echo "make test-matrix         what can depend on it, on each Airflow that is supported (AIRFLOW=3.1.8: on one)"
+	@echo "make bench               what waiting costs, beside other people's triggers (BENCHMARKS=poll_cost: only that)"
 	@echo "make lint types          what CI checks besides"
 	@echo "make build               sdist and wheel into dist/"
 
@@ -43,6 +45,14 @@ $(VENV)/.system-installed: pyproject.toml | $(BIN)/python
 $(VENV)/.tools-installed: pyproject.toml | $(BIN)/python
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group dev
+	@touch $@
+
+# The other providers pull in much that nothing else here should depend on.
+$(BENCH)/.installed: pyproject.toml | $(BIN)/python
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@test -x $(BENCH)/bin/python || $(BIN)/python -m venv $(BENCH)
+	@echo "Installing Airflow and what is measured into $(BENCH) …"
+	@$(UV) pip install --quiet --python $(BENCH)/bin/python --editable '.[simulator]' --group bench
 	@touch $@
 
 # --- what one does ----------------------------------------------------------------------------------------------------
@@ -85,6 +95,9 @@ types: $(VENV)/.tools-installed
 
 build: $(VENV)/.tools-installed
 	@$(BIN)/python -m build --installer uv
+
+bench: $(BENCH)/.installed
+	@$(BENCH)/bin/python -m benchmarks $(BENCHMARKS)
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
