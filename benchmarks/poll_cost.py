@@ -171,7 +171,7 @@ def _cost_table(section: dict[str, Any]) -> str:
 
 
 def _stall_table(section: dict[str, Any]) -> str:
-    heads = ["subject", "interval", "worst stall starting", "worst stall after", "all looked at after"]
+    heads = ["subject", "interval", "worst stall starting", "worst stall after", "longest gc", "all looked at after"]
     heads += ["CPU until then", "most sockets", "failed"]
     rows = [
         [
@@ -179,6 +179,7 @@ def _stall_table(section: dict[str, Any]) -> str:
             f"{section['intervals'][name]:g} s",
             _median(figures["worst_stall_starting"], "{:.1f} ms", 1000),
             _median(figures["worst_stall_after"], "{:.1f} ms", 1000),
+            _median(figures["longest_collection"], "{:.1f} ms", 1000),
             _median(figures["all_looked_at_seconds"], "{:.2f} s"),
             _median(figures["starting_cpu_seconds"], "{:.2f} s"),
             f"{max(figures['most_sockets_open'])}",

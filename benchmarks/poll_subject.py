@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import ServerControl
+from benchmarks.serving import ServerControl, end_position
 from benchmarks.subjects import SUBJECTS, Subject
 
 #: Waits that run before memory is read for the first time: enough for every socket of a pool to be open.
@@ -64,10 +64,17 @@ class Waits:
 
 
 class Lateness:
-    """How late the event loop comes to what is due, in seconds."""
+    """
+    How late the event loop comes to what is due, in seconds, and the longest of the garbage collections in it.
+
+    With Airflow imported, looking through everything for garbage is a stall of its own.
+    """
 
     def __init__(self) -> None:
         self.worst = 0.0
+        self.longest_collection = 0.0
+        self._collecting_since = 0.0
+        gc.callbacks.append(self._collection)
         self._task = asyncio.create_task(self._tick())
 
     async def _tick(self) -> None:
@@ -76,8 +83,16 @@ class Lateness:
             await asyncio.sleep(_TICK_SECONDS)
             self.worst = max(self.worst, time.monotonic() - due)
 
+    def _collection(self, phase: str, _: dict[str, int]) -> None:
+        now = time.monotonic()
+        if phase == "start":
+            self._collecting_since = now
+        else:
+            self.longest_collection = max(self.longest_collection, now - self._collecting_since)
+
     def stop(self) -> float:
         """Return the worst lateness."""
+        gc.callbacks.remove(self._collection)
         self._task.cancel()
         return self.worst
 
@@ -119,10 +134,10 @@ async def cost(subject: Subject, waits: int, window: float, control: ServerContr
 async def _lags(running: Waits, waits: int, control: ServerControl) -> dict[str, float]:
     interval = running.subject.interval
     begin, step = time.monotonic() + 0.1, interval / waits
-    control.ask(f"end {begin} {step}")
+    control.ask(f"end {begin} {step} {waits}")
     await asyncio.wait(running.tasks, timeout=3 * interval + 10)
     shown = {int(number): at for number, at in control.ask("ended").items()}
-    lags = sorted(at - (begin + number * step) for number, at in running.noticed.items())
+    lags = sorted(at - begin - end_position(number, waits) * step for number, at in running.noticed.items())
     if len(lags) < 2:
         return {"noticed": len(lags)}
     return {
@@ -156,6 +171,7 @@ async def stall(subject: Subject, waits: int, window: float, control: ServerCont
         "starting_cpu_seconds": cpu,
         "worst_stall_starting": starting,
         "worst_stall_after": lateness.stop(),
+        "longest_collection": lateness.longest_collection,
         "most_sockets_open": counts["most_open"],
     }
     await running.stop()

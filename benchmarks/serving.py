@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def end_position(number: int, things: int) -> int:
+    """Return which in the row of ends a number's is: not the row in which they were started, and so are looked at."""
+    return number * _SHUFFLING_PRIME % things
+
+
+_SHUFFLING_PRIME = 7919
+
+
 class ServerControl:
     """The server's control port; blocking, for it is used before and after what is measured."""
 
@@ -60,7 +68,9 @@ def running_server(directory: Path) -> Iterator[RunningServer]:
     authorities = directory / "authorities.pem"
     authorities.write_bytes(Path(certifi.where()).read_bytes() + authority.cert_pem.bytes())
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.status_server", str(certificate)], stdout=subprocess.PIPE
+        [sys.executable, "-m", "benchmarks.status_server", str(certificate)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     try:
         assert process.stdout is not None

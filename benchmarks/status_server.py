@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.replies import Replies, airbyte_jobs, call_orders, dbt_cloud_runs, fivetran_connectors
+from benchmarks.serving import end_position
 
 _NUMBER = re.compile(rb"(\d+)/?(?:\?.*)?$")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -42,7 +43,8 @@ class Service:
     Prebuilt replies, and when each thing ends.
 
     :param end_begin: `time.monotonic()` at which number 0 ends; that clock is the same in all processes of a machine.
-    :param end_step: seconds from one end to the next.
+    :param end_step: seconds from one end to the next; see `end_position` for which is the next.
+    :param things: how many there are.
     """
 
     calls: Replies = field(default_factory=call_orders)
@@ -56,12 +58,13 @@ class Service:
     counts: Counts = field(default_factory=Counts)
     end_begin: float | None = None
     end_step: float = 0.0
+    things: int = 1
     #: When each number was first shown as ended.
     shown_ended: dict[int, float] = field(default_factory=dict)
 
     def _has_ended(self, number: int) -> bool:
         now = time.monotonic()
-        if self.end_begin is None or now < self.end_begin + number * self.end_step:
+        if self.end_begin is None or now < self.end_begin + end_position(number, self.things) * self.end_step:
             return False
         self.shown_ended.setdefault(number, now)
         return True
@@ -145,8 +148,8 @@ class Control(asyncio.Protocol):
     """
     One command a line, one line of JSON in return.
 
-    `counts` returns the counts, `reset` sets them back and lets nothing end, `end <begin> <step>` sets `Service.end_begin`
-    and `end_step`, `ended` returns when each number was first shown as ended.
+    `counts` returns the counts, `reset` sets them back and lets nothing end, `end <begin> <step> <things>` lets
+    things end, see `Service`, `ended` returns when each number was first shown as ended.
     """
 
     def __init__(self, service: Service) -> None:
@@ -167,7 +170,8 @@ class Control(asyncio.Protocol):
     def _do(self, name: str, arguments: list[str]) -> Any:
         service = self._service
         if name == "end":
-            service.end_begin, service.end_step = map(float, arguments)
+            service.end_begin, service.end_step = map(float, arguments[:2])
+            service.things = int(arguments[2])
         elif name == "reset":
             service.counts = Counts(open=service.counts.open, most_open=service.counts.open)
             service.end_begin = None
@@ -178,7 +182,7 @@ class Control(asyncio.Protocol):
 
 
 async def serve(certificate: str) -> None:
-    """Serve until killed; the ports are written to stdout as one line of JSON."""
+    """Serve until stdin ends, as it does with whoever started this; the ports are written to stdout as one line of JSON."""
     service = Service()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
@@ -191,7 +195,9 @@ async def serve(certificate: str) -> None:
     ports = {name: server.sockets[0].getsockname()[1] for name, server in servers.items()}
     sys.stdout.write(json.dumps(ports) + "\n")
     sys.stdout.flush()
-    await asyncio.Event().wait()
+    starter = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(starter), sys.stdin)
+    await starter.read()
 
 
 if __name__ == "__main__":
