@@ -102,6 +102,7 @@ def _measured(
     command += ["--base-url", base_url, "--control-port", str(server.control_port)]
     output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
     figures: dict[str, Any] = json.loads(output.splitlines()[-1])
+    sys.stderr.write(f"  {output.splitlines()[-1]}\n")
     if figures["failures"]:
         sys.stderr.write(f"  {figures['failures']} waits failed, for instance {figures['first_failures']}\n")
     return figures
