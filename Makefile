@@ -31,20 +31,23 @@ help:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
+# Said in so many words, lest the resolver settles for an earlier Airflow, whose requirements have no upper bounds.
+LATEST := 'apache-airflow>=3.3'
+
 $(VENV)/.tests-installed: pyproject.toml | $(BIN)/python
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@echo "Installing Airflow and what the tests need into $(VENV) …"
-	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group test
+	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group test $(LATEST)
 	@touch $@
 
 $(VENV)/.system-installed: pyproject.toml | $(BIN)/python
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group system
+	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group system $(LATEST)
 	@touch $@
 
 $(VENV)/.tools-installed: pyproject.toml | $(BIN)/python
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group dev
+	@$(UV) pip install --quiet --python $(BIN)/python --editable '.[simulator]' --group dev $(LATEST)
 	@touch $@
 
 # The other providers pull in much that nothing else here should depend on.
@@ -52,7 +55,7 @@ $(BENCH)/.installed: pyproject.toml | $(BIN)/python
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@test -x $(BENCH)/bin/python || $(BIN)/python -m venv $(BENCH)
 	@echo "Installing Airflow and what is measured into $(BENCH) …"
-	@$(UV) pip install --quiet --python $(BENCH)/bin/python --editable '.[simulator]' --group bench
+	@$(UV) pip install --quiet --python $(BENCH)/bin/python --editable '.[simulator]' --group bench $(LATEST)
 	@touch $@
 
 # --- what one does ----------------------------------------------------------------------------------------------------
