@@ -1,1 +1,1 @@
-"""What the provider costs, measured beside what people use today; run by `make bench`, told in docs/performance.md."""
+"""What waiting costs, measured beside what people use today: `make bench`."""
