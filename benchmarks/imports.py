@@ -120,7 +120,7 @@ def _cpu(code: str) -> dict[str, float]:
     # An Airflow of its own, so that nothing of the user's is read: neither settings nor plugins.
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment
         )
     if done.returncode:
@@ -132,7 +132,7 @@ def _cpu(code: str) -> dict[str, float]:
 
 def _is_installed(subject: Subject) -> bool:
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({subject.modules[0]!r}) is None)"
-    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0  # noqa: S603
+    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
