@@ -298,7 +298,8 @@ class RevoxClient:
         try:
             for attempt in tenacity.Retrying(**_retrying(endpoint, self.settings)):
                 with attempt:
-                    time.sleep(self._pace.delay())
+                    if delay := self._pace.delay():
+                        time.sleep(delay)
                     if before_try is not None:
                         before_try()
                     return self._exchange(endpoint)

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.results import report, table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -135,8 +137,8 @@ def _is_installed(subject: Subject) -> bool:
     return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure and return milliseconds of CPU by subject; None for a peer that is not installed."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure milliseconds of CPU by subject, none for a peer that is not installed; write them down and return an exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.imports", description=SUMMARY)
     parser.add_argument("--rounds", type=int, default=7, help="fresh interpreters for each figure (default 7)")
     parser.add_argument("--parse-rounds", type=int, default=3, help="the same for each parse (default 3)")
@@ -151,15 +153,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     for _ in range(options.parse_rounds):
         for name, subject in {"Airflow's EmptyOperator": EMPTY, **there}.items():
             parses[name].append(parse_milliseconds(subject, options.tasks))
-    absent: dict[str, float | None] = dict.fromkeys(set(SUBJECTS) - set(there))
-    return {
+    figures: dict[str, Any] = {
         "rounds": options.rounds,
         "tasks": options.tasks,
-        "import_cpu_milliseconds": absent | {name: round(statistics.median(all_), 1) for name, all_ in imports.items()},
-        "parse_cpu_milliseconds": absent | {name: round(statistics.median(all_), 1) for name, all_ in parses.items()},
+        "import_cpu_milliseconds": {name: round(statistics.median(all_), 1) for name, all_ in imports.items()},
+        "parse_cpu_milliseconds": {name: round(statistics.median(all_), 1) for name, all_ in parses.items()},
     }
+    imported, parsed = figures["import_cpu_milliseconds"], figures["parse_cpu_milliseconds"]
+    rows = [(name, f"{imported[name]:.1f}" if name in imported else "", f"{parsed[name]:.1f}") for name in parsed]
+    heads = ("CPU ms", "import over `from airflow.sdk import DAG`", f"parse of {options.tasks} tasks, imports included")
+    return report("imports", "Imports and parsing", figures, table(heads, rows))
 
 
 if __name__ == "__main__":
-    json.dump(main(), sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    sys.exit(main(sys.argv[1:]))

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from benchmarks.results import report, table
 from benchmarks.status_server import Counts, Exchange
 
 if TYPE_CHECKING:
@@ -193,8 +194,8 @@ def compare(base_url: str, order: dict[str, Any], orders: int, rounds: int) -> d
     return result
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Compare over plain HTTP and over TLS, with a whole assistant in the order and with an assistant's id."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare over plain HTTP and over TLS, with a whole assistant in the order and with an assistant's id; write it down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.placing", description=SUMMARY)
     parser.add_argument("--orders", type=int, default=300, help="orders in a block (default 300)")
     parser.add_argument("--rounds", type=int, default=7, help="blocks of each subject (default 7)")
@@ -205,9 +206,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         for scheme, base_url in urls.items():
             for name, order in (("assistant", ORDER), ("assistant_id", SHORT_ORDER)):
                 result[f"{scheme}, {name}"] = compare(base_url, order, options.orders, options.rounds)
-    return result
+    cases = {name: case for name, case in result.items() if isinstance(case, dict)}
+    rows = [
+        (
+            name,
+            *(f"{case[who]['cpu_milliseconds']:.3f} ({case[who]['orders_per_second']})" for who in ("ours", "vendor")),
+            f"{case['cpu_ratio']:.3f}",
+        )
+        for name, case in cases.items()
+    ]
+    heads = ("CPU ms an order (orders/s)", "ours", "vendor's client", "CPU ratio")
+    return report("placing", "Placing orders", result, table(heads, rows), ("revox",))
 
 
 if __name__ == "__main__":
-    json.dump(main(), sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    sys.exit(main(sys.argv[1:]))

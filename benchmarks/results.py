@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.machine import describe_machine, machine_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,3 +39,12 @@ def write_results(name: str, figures: dict[str, Any], text: str) -> Path:
     path = DIRECTORY / f"{name}.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def report(name: str, title: str, figures: dict[str, Any], text: str, distributions: tuple[str, ...] = ()) -> int:
+    """Write the results with a description of the machine, show them, and return an exit code."""
+    machine = describe_machine(("apache-airflow", "httpx", *distributions))
+    page = "\n\n".join([f"# {title}", machine_line(machine), text]) + "\n"
+    path = write_results(name, {"machine": machine, **figures}, page)
+    sys.stdout.write(f"\n{page}\nwritten to {path}\n")
+    return 0
