@@ -51,6 +51,7 @@ LEFT_OUT = {
     "test_simulator_server",
     # Pure decisions.
     "test_polling",
+    "test_polling_study",
     "test_verdict",
     # Placing without an operator, on a store of the tests; through the operator it is played by test_placing, test_every_fault.
     "test_histories",

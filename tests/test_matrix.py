@@ -14,7 +14,9 @@ from packaging.version import Version
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 #: The modules of the package that touch Airflow.
-ON_AIRFLOW = {"call_task", "cancelling", "hooks", "links", "operators", "sensors", "triggers", "waiting", "watcher"}
+ON_AIRFLOW = {
+    *("call_task", "cancelling", "hooks", "links", "operators", "sensors", "triggers", "waiting", "watcher", "watching")
+}
 #: Left out for another reason than that they touch nothing of Airflow.
 SAME_EVERYWHERE = {"test_demo", "test_guards", "test_matrix", "test_packaging"}
 
