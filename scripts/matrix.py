@@ -49,6 +49,7 @@ LEFT_OUT = {
     "test_simulator_faults",
     "test_simulator_lives",
     "test_simulator_server",
+    "test_transport",
     # Pure decisions.
     "test_polling",
     "test_polling_study",
