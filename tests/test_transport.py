@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,19 @@ async def test_looks_go_over_aiohttp_where_it_is_installed(service: Service, mon
     await client.aclose()
 
 
+async def test_what_may_dial_never_goes_over_aiohttp(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = AsyncRevoxClient(settings(service))
+
+    async def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("over aiohttp")
+
+    monkeypatch.setattr(client._quick, "request", refuse)
+    with pytest.raises(RuntimeError, match="over aiohttp"):
+        await client.exchange(LOOK)
+    assert (await client.exchange(ORDER)).id == "c1"
+    await client.aclose()
+
+
 @pytest.mark.parametrize("name", TRANSPORTS)
 async def test_what_may_dial_is_sent_once_however_its_connection_breaks(
     service: Service, name: str, monkeypatch: pytest.MonkeyPatch
@@ -298,7 +312,9 @@ def test_redirects_are_not_followed_and_cookies_not_kept(send: Send, service: Se
 @pytest.mark.parametrize("name", TRANSPORTS)
 async def test_cookies_are_not_sent_back(service: Service, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use_transport(monkeypatch, name)
-    client = AsyncRevoxClient(settings(service))
+    # By a name: some keep no cookies of bare addresses anyway.
+    here = service.base_url.replace("127.0.0.1", "localhost")
+    client = AsyncRevoxClient(replace(settings(service), base_url=here))
     for _ in range(3):
         await client.exchange(LOOK)
     await client.aclose()
