@@ -18,7 +18,6 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
     (aiohttp.ClientConnectorError, httpx.ConnectError),
     (asyncio.TimeoutError, httpx.ReadTimeout),
     (aiohttp.ClientOSError, httpx.ReadError),
-    (aiohttp.ClientConnectionResetError, httpx.ReadError),
     (aiohttp.ClientError, httpx.RemoteProtocolError),
 )
 

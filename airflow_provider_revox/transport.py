@@ -95,6 +95,7 @@ def quick_session(base_url: str, arguments: Mapping[str, Any]) -> Session | None
         return None
     try:
         from airflow_provider_revox.aiohttp_session import AiohttpSession
-    except ImportError:
+    except (ImportError, AttributeError):
+        # Not there, or older than what the extra asks for.
         return None
     return AiohttpSession(arguments)

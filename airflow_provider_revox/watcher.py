@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_revox.client import is_worth_another_try, pause_before_try
 from airflow_provider_revox.endpoints import glance_at_call, glance_at_calls
-from airflow_provider_revox.exceptions import RevoxAuthenticationError, RevoxError
+from airflow_provider_revox.exceptions import (
+    RevoxAuthenticationError,
+    RevoxError,
+    RevoxNotFoundError,
+    RevoxRejectedError,
+    RevoxReplyError,
+)
 from airflow_provider_revox.polling import Again, End, Pace, Watch
 from airflow_provider_revox.watching import BulkLooks, Connected, Loan
 
@@ -186,10 +192,19 @@ class Watcher:
 
     def _next_waits(self) -> list[_Wait]:
         """Take one wait, or as many as one request may look at; none when nothing is due."""
-        if self._left_open:
-            return [self._left_open.popleft()]
-        together = self._bulk.most_for(len(self._ready), self._loop.time())
-        return [self._ready.popleft() for _ in range(min(together, len(self._ready)))]
+        if left_open := self._taken_from(self._left_open, 1):
+            return left_open
+        return self._taken_from(self._ready, self._bulk.most_for(len(self._ready), self._loop.time()))
+
+    @staticmethod
+    def _taken_from(queue: deque[_Wait], most: int) -> list[_Wait]:
+        """Take so many waits at the most; those that were cancelled are passed over."""
+        taken: list[_Wait] = []
+        while queue and len(taken) < most:
+            wait = queue.popleft()
+            if not wait.ended.done():
+                taken.append(wait)
+        return taken
 
     async def _look_at(self, waits: list[_Wait]) -> None:
         try:
@@ -197,6 +212,8 @@ class Watcher:
         except RevoxError as error:
             for wait in waits:
                 self._failed(wait, error)
+            # Nothing was waited for, and there may be thousands.
+            await asyncio.sleep(0)
             return
         try:
             self._bulk.allowed = loan.client.settings.api_extensions != "off"
@@ -225,25 +242,32 @@ class Watcher:
             seen = await loan.client.exchange(glance_at_calls([wait.call_id for wait in waits]))
         except RevoxError as error:
             self._connected.heed(loan, error)
-            if isinstance(error, RevoxAuthenticationError):
-                for wait in waits:
-                    self._failed(wait, error, loan)
-                return
-            self._bulk.failed(error, self._loop.time())
-            self._look_at_each(waits)
+            self._bulk_failed(loan, waits, error)
             return
         self._connected.worked(loan)
         glances = {glance.id: glance for glance in seen}
-        open_questions = []
+        asked = {wait.call_id for wait in waits}
+        self._bulk.worked(self._loop.time(), asked=len(asked), told=len(asked & glances.keys()))
+        left_open = []
         for wait in waits:
             glance = glances.get(wait.call_id)
             # The end of an order is only believed when a look at that order shows it.
             if glance is None or glance.status is None or glance.is_terminal:
-                open_questions.append(wait)
+                left_open.append(wait)
             else:
-                self._saw(wait, glance)
-        self._bulk.worked(asked=len(waits), told=len(glances))
-        self._look_at_each(open_questions)
+                with _told_to([wait]):
+                    self._saw(wait, glance)
+        self._look_at_each(left_open)
+
+    def _bulk_failed(self, loan: Loan, waits: list[_Wait], error: RevoxError) -> None:
+        """Look at each order, if only searching is in trouble; a little later, if all of Revox may be."""
+        if not isinstance(error, RevoxAuthenticationError):
+            self._bulk.failed(error, self._loop.time(), asked=len(waits))
+        if isinstance(error, RevoxRejectedError | RevoxNotFoundError | RevoxReplyError):
+            self._look_at_each(waits)
+            return
+        for wait in waits:
+            self._failed(wait, error, loan)
 
     def _look_at_each(self, waits: list[_Wait]) -> None:
         self._left_open.extend(waits)

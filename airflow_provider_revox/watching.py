@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -12,13 +13,17 @@ from airflow_provider_revox.exceptions import (
     RevoxAuthenticationError,
     RevoxConnectionError,
     RevoxError,
+    RevoxRateLimitError,
     RevoxRejectedError,
+    RevoxUnreachableError,
 )
 from airflow_provider_revox.hooks import RevoxHook
 from airflow_provider_revox.polling import preload
 
 if TYPE_CHECKING:
     from airflow_provider_revox.client import AsyncRevoxClient
+
+log = logging.getLogger(__name__)
 
 #: While a connection is refused it is read anew, for all waits together, at the most this often, in seconds.
 READ_AGAIN_SECONDS = 10.0
@@ -28,6 +33,10 @@ MOST_TOGETHER = 100
 FEWEST_TOGETHER = 4
 #: How long, in seconds, orders are looked at one by one after a look at many went wrong; it doubles, up to the second value.
 WITHOUT_BULK_SECONDS = (60.0, 3600.0)
+#: How long, in seconds, looks at many may be answered with 429 before that is taken to be about searching alone.
+LIMITED_SECONDS = 60.0
+#: Reading the connection is given up after so many seconds.
+READ_WITHIN_SECONDS = 60.0
 
 
 class Loan:
@@ -39,8 +48,15 @@ class Loan:
 
     def __init__(self, client: AsyncRevoxClient, borrowed: AsyncExitStack) -> None:
         self.client = client
-        self.borrowed = borrowed
         self.users = 0
+        self._borrowed = borrowed
+
+    async def end(self) -> None:
+        """Give the client back. What goes wrong with that is nothing to those who wait for calls."""
+        try:
+            await self._borrowed.aclose()
+        except Exception as error:  # noqa: BLE001  whatever a connection that is closed can raise
+            log.warning("A client of Revox did not close well (%s)", type(error).__name__)
 
 
 class Connected:
@@ -52,6 +68,7 @@ class Connected:
     """
 
     def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
         self._hook = RevoxHook(conn_id)
         self._loan: Loan | None = None
         self._given_up: AsyncRevoxClient | None = None
@@ -80,30 +97,43 @@ class Connected:
             building = self._building
             try:
                 # Shielded: whoever is cancelled meanwhile must not take the client from the others.
-                loan = await asyncio.shield(building)
+                loan = await asyncio.wait_for(asyncio.shield(building), READ_WITHIN_SECONDS)
+            except asyncio.CancelledError:
+                if not building.cancelled():
+                    raise
+                raise self._failed(building, self._cannot_read("was cut off")) from None
+            except asyncio.TimeoutError:
+                building.cancel()
+                raise self._failed(building, self._cannot_read(f"took over {READ_WITHIN_SECONDS:g} s")) from None
             except Exception as error:
-                if self._building is building:
-                    self._building = None
-                    if isinstance(error, RevoxError):
-                        self._give_up(error)
-                raise
+                raise self._failed(building, error) from None
             if self._building is building:
                 self._building, self._loan = None, loan
         self._loan.users += 1
         return self._loan
 
+    def _failed(self, building: asyncio.Task[Loan], error: Exception) -> Exception:
+        """Note that a client could not be built, once for all who waited for it."""
+        if self._building is building:
+            self._building = None
+            if isinstance(error, RevoxError):
+                self._give_up(error)
+        return error
+
+    def _cannot_read(self, why: str) -> RevoxUnreachableError:
+        return RevoxUnreachableError(f"reading connection {self._conn_id!r} {why}; nothing was sent", sent=False)
+
     async def _build(self) -> Loan:
-        borrowed = AsyncExitStack()
-        client = await borrowed.enter_async_context(self._hook.aget_conn(instead_of=self._given_up))
         # Before the first look, and not in the event loop: it takes some tenths of a second, once.
         await asyncio.to_thread(preload)
-        return Loan(client, borrowed)
+        borrowed = AsyncExitStack()
+        return Loan(await borrowed.enter_async_context(self._hook.aget_conn(instead_of=self._given_up)), borrowed)
 
     async def give_back(self, loan: Loan) -> None:
         """End the use of a client; one that was given up goes back with its last user."""
         loan.users -= 1
         if loan is not self._loan and not loan.users:
-            await loan.borrowed.aclose()
+            await loan.end()
 
     def worked(self, loan: Loan) -> None:
         """Note that a look succeeded."""
@@ -116,7 +146,11 @@ class Connected:
             # Somebody else has seen to it.
             return
         if isinstance(error, RevoxAuthenticationError):
-            self._give_up(error)
+            # Told to all: it must not name the order that happened to be looked at.
+            what = (
+                f"connection {self._conn_id!r}: Revox answered {error.status_code}; check the API key in its password"
+            )
+            self._give_up(RevoxAuthenticationError(what, status_code=error.status_code))
         elif loan.client.worn_out:
             self._given_up, self._loan = loan.client, None
 
@@ -139,7 +173,7 @@ class Connected:
                 self._loan = building.result()
         loan, self._loan = self._loan, None
         if loan is not None:
-            await loan.borrowed.aclose()
+            await loan.end()
 
 
 class BulkLooks:
@@ -151,23 +185,46 @@ class BulkLooks:
         self._most = MOST_TOGETHER
         self._off_until = -math.inf
         self._off_seconds = WITHOUT_BULK_SECONDS[0]
+        self._limited_since: float | None = None
 
     def most_for(self, orders: int, now: float) -> int:
         """Return how many of so many orders to look at with the next request."""
         return self._most if self.allowed and now >= self._off_until and orders >= FEWEST_TOGETHER else 1
 
-    def failed(self, error: RevoxError, now: float) -> None:
-        """Take in that a look at many went wrong: ask for fewer where that may help, for none for a while elsewhere."""
+    def failed(self, error: RevoxError, now: float, *, asked: int) -> None:
+        """
+        Take in that a look at many went wrong: ask for fewer where that may help, for none for a while elsewhere.
+
+        :param asked: at how many orders. Several such looks may be under way: what goes wrong with all of them is one failure.
+        """
+        if now < self._off_until or asked > self._most:
+            return
         if isinstance(error, RevoxRejectedError) and self._most // 2 >= FEWEST_TOGETHER:
             self._most //= 2
             return
+        if isinstance(error, RevoxRateLimitError):
+            # One by one they would be more requests still; unless it is only searching that is limited.
+            self._limited_since = now if self._limited_since is None else self._limited_since
+            if now - self._limited_since < LIMITED_SECONDS:
+                return
         cannot = isinstance(error, RevoxAPIError) and error.status_code in (404, 405)
-        self._off_until = now + (WITHOUT_BULK_SECONDS[1] if cannot else self._off_seconds)
-        self._off_seconds = min(2 * self._off_seconds, WITHOUT_BULK_SECONDS[1])
+        self._switch_off(now, WITHOUT_BULK_SECONDS[1] if cannot else self._off_seconds)
 
-    def worked(self, *, asked: int, told: int) -> None:
+    def worked(self, now: float, *, asked: int, told: int) -> None:
         """Take in how many of the orders asked for a reply told of."""
+        self._limited_since = None
+        if not told:
+            # It passes over what it is asked for.
+            self._switch_off(now, self._off_seconds)
+            return
         self._off_seconds = WITHOUT_BULK_SECONDS[0]
         if told < asked / 2:
-            # Such a page is cut short by the server, or what was asked is of no use there.
+            # The server gives shorter pages.
             self._most = max(told, FEWEST_TOGETHER)
+        elif told == asked == self._most:
+            self._most = min(2 * self._most, MOST_TOGETHER)
+
+    def _switch_off(self, now: float, seconds: float) -> None:
+        self._off_until = now + seconds
+        self._off_seconds = min(2 * self._off_seconds, WITHOUT_BULK_SECONDS[1])
+        self._limited_since = None

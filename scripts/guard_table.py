@@ -389,8 +389,8 @@ GUARDS = {
         (
             (
                 "watching.py",
-                "            self._give_up(error)\n        elif loan.client.worn_out",
-                "            pass\n        elif loan.client.worn_out",
+                "            self._give_up(RevoxAuthenticationError(what, status_code=error.status_code))\n",
+                "            pass\n",
             ),
             (
                 "waiting.py",

@@ -16,7 +16,12 @@ import pytest
 
 from airflow_provider_revox import hooks, watcher, watching
 from airflow_provider_revox.client import AsyncRevoxClient
-from airflow_provider_revox.exceptions import RevoxRejectedError, RevoxRequestError, RevoxServerError
+from airflow_provider_revox.exceptions import (
+    RevoxRateLimitError,
+    RevoxRejectedError,
+    RevoxRequestError,
+    RevoxServerError,
+)
 from airflow_provider_revox.hooks import RevoxHook
 from airflow_provider_revox.polling import End
 from airflow_provider_revox.simulator import Simulator
@@ -118,9 +123,9 @@ async def test_a_deployment_that_cannot_search_is_asked_once(monkeypatch: pytest
         searched: list[int] = []
         failed = BulkLooks.failed
 
-        def count(bulk: BulkLooks, error: Any, now: float) -> None:
+        def count(bulk: BulkLooks, error: Any, now: float, *, asked: int) -> None:
             searched.append(error.status_code)
-            failed(bulk, error, now)
+            failed(bulk, error, now, asked=asked)
 
         monkeypatch.setattr(BulkLooks, "failed", count)
         waits = begin(place(MANY))
@@ -133,13 +138,16 @@ async def test_a_deployment_that_cannot_search_is_asked_once(monkeypatch: pytest
 @pytest.mark.parametrize(
     "fault", ["unavailable", "server_error", "truncated_json", "missing_call", "rate_limited", "reset"]
 )
-async def test_a_search_that_goes_wrong_is_replaced_by_looks_at_each(quick: Simulator, fault: str) -> None:
+async def test_a_search_that_goes_wrong_is_replaced_by_looks_at_each(
+    quick: Simulator, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "LIMITED_SECONDS", 0.5)
     quick.add_fault("search_calls", fault, probability=1)
     waits = begin(place(MANY))
     await until(lambda: requests(quick, "get_call") >= 3 * MANY)
     quick.advance(3600)
     assert await asyncio.gather(*waits) == [End("ended", "completed")] * MANY
-    assert 1 <= requests(quick, "search_calls") <= 4
+    assert 1 <= requests(quick, "search_calls") <= 8
 
 
 async def test_an_order_that_the_search_leaves_out_is_looked_at_by_itself(quick: Simulator) -> None:
@@ -173,28 +181,60 @@ async def test_an_end_that_only_the_search_shows_is_not_believed(
     await asyncio.gather(*waits, return_exceptions=True)
 
 
-def test_how_many_orders_are_looked_at_together() -> None:
+AWAY, TOO_MANY = RevoxServerError("away", status_code=503), RevoxRejectedError("too many", status_code=422)
+
+
+def allowed() -> BulkLooks:
     bulk = BulkLooks()
     assert bulk.most_for(1000, 0) == 1, "not before the connection allows it"
     bulk.allowed = True
     assert bulk.most_for(FEWEST_TOGETHER - 1, 0) == 1
     assert bulk.most_for(1000, 0) == MOST_TOGETHER
-    bulk.worked(asked=100, told=60)
+    return bulk
+
+
+def test_a_server_with_shorter_pages_is_asked_for_less_and_for_more_again() -> None:
+    bulk = allowed()
+    bulk.worked(0, asked=100, told=60)
     assert bulk.most_for(1000, 0) == 100
-    bulk.worked(asked=100, told=20)
+    bulk.worked(0, asked=100, told=20)
     assert bulk.most_for(1000, 0) == 20
-    bulk.failed(RevoxRejectedError("too many", status_code=422), 0)
+    for _ in range(3):
+        bulk.failed(TOO_MANY, 0, asked=20)
+    assert bulk.most_for(1000, 0) == 10, "what was under way together is one refusal"
+    bulk.worked(0, asked=7, told=7)
     assert bulk.most_for(1000, 0) == 10
-    bulk.failed(RevoxServerError("away", status_code=503), 0)
-    assert (bulk.most_for(1000, 59), bulk.most_for(1000, 60)) == (1, 10)
-    bulk.failed(RevoxServerError("away", status_code=503), 60)
-    assert (bulk.most_for(1000, 179), bulk.most_for(1000, 180)) == (1, 10)
+    for most in (20, 40, 80, 100, 100):
+        bulk.worked(0, asked=bulk.most_for(1000, 0), told=bulk.most_for(1000, 0))
+        assert bulk.most_for(1000, 0) == most
+
+
+def test_after_trouble_there_are_single_looks_for_a_while_that_grows() -> None:
+    bulk = allowed()
+    for _ in range(16):
+        bulk.failed(AWAY, 0, asked=100)
+    assert (bulk.most_for(1000, 59), bulk.most_for(1000, 60)) == (1, 100), "what was under way together is one failure"
+    bulk.failed(AWAY, 60, asked=100)
+    assert (bulk.most_for(1000, 179), bulk.most_for(1000, 180)) == (1, 100)
+    now = 200.0
     for _ in range(20):
-        bulk.failed(RevoxServerError("away", status_code=503), 200)
-    assert (bulk.most_for(1000, 3799), bulk.most_for(1000, 3800)) == (1, 10)
-    bulk.worked(asked=10, told=10)
-    bulk.failed(RevoxServerError("away", status_code=503), 4000)
-    assert bulk.most_for(1000, 4060) == 10
+        bulk.failed(AWAY, now, asked=100)
+        now += 3600
+    assert (bulk.most_for(1000, now - 1), bulk.most_for(1000, now)) == (1, 100)
+    bulk.worked(now, asked=10, told=10)
+    bulk.failed(AWAY, now, asked=100)
+    assert bulk.most_for(1000, now + 60) == 100
+    bulk.worked(now + 60, asked=100, told=0)
+    assert (bulk.most_for(1000, now + 61), bulk.most_for(1000, now + 200)) == (1, 100)
+
+
+def test_a_limit_of_requests_is_no_reason_for_more_of_them() -> None:
+    bulk, limit = allowed(), RevoxRateLimitError("slow down", retry_after=1)
+    for second in range(60):
+        bulk.failed(limit, second, asked=100)
+        assert bulk.most_for(1000, second) == 100
+    bulk.failed(limit, 60, asked=100)
+    assert bulk.most_for(1000, 61) == 1, "only searching is limited"
 
 
 # --- one client for all ---------------------------------------------------------------------
@@ -283,6 +323,67 @@ async def test_all_waits_cancelled_in_the_midst_of_requests_leave_nothing(quick:
     quick.release()
     quick.advance(3600)
     assert await watch(call_ids[0]) == End("ended", "completed")
+
+
+async def test_nothing_is_asked_for_those_who_were_cancelled(quick: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, quick, api_extensions="off", max_connections=2)
+    quick.add_fault("get_call", "hold", count=2)
+    waits = begin(call_ids := place(100))
+    await until(lambda: requests(quick, "get_call") == 2)
+    for wait in waits[2:]:
+        wait.cancel()
+    await asyncio.gather(*waits[2:], return_exceptions=True)
+    quick.advance(3600)
+    quick.release()
+    assert await asyncio.gather(*waits[:2]) == [End("ended", "completed")] * 2
+    assert requests(quick, "get_call") == 2, call_ids
+
+
+async def test_a_connection_that_cannot_be_read_does_not_hold_a_wait_for_ever(
+    quick: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "READ_WITHIN_SECONDS", 0.2)
+
+    async def never(conn_id: str) -> AsyncRevoxClient:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(hooks, "_build_client", never)
+    assert await watch("c1", watcher._now().timestamp() + 1) == End("deadline", None)
+    assert left_nothing()
+
+
+async def test_a_reading_of_the_connection_that_was_cut_off_is_begun_again(
+    quick: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "READ_AGAIN_SECONDS", 0.1)
+    build, cut_off = hooks._build_client, [True]
+
+    async def cut(conn_id: str) -> AsyncRevoxClient:
+        if cut_off.pop() if cut_off else False:
+            raise asyncio.CancelledError
+        return await build(conn_id)
+
+    monkeypatch.setattr(hooks, "_build_client", cut)
+    call_ids = place(MANY)
+    quick.advance(3600)
+    assert await asyncio.gather(*begin(call_ids)) == [End("ended", "completed")] * MANY
+
+
+async def test_what_goes_wrong_at_the_close_is_nothing_to_those_who_wait(
+    quick: Simulator, built: list[AsyncRevoxClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = AsyncRevoxClient.aclose
+
+    async def close_badly(client: AsyncRevoxClient) -> None:
+        await close(client)
+        raise OSError
+
+    monkeypatch.setattr(AsyncRevoxClient, "aclose", close_badly)
+    (call_id,) = place(1)
+    quick.advance(3600)
+    assert await watch(call_id) == End("ended", "completed")
+    assert left_nothing()
 
 
 def test_two_event_loops_one_after_another(quick: Simulator) -> None:
