@@ -105,19 +105,22 @@ class Connected:
             except asyncio.TimeoutError:
                 building.cancel()
                 raise self._failed(building, self._cannot_read(f"took over {READ_WITHIN_SECONDS:g} s")) from None
-            except Exception as error:
+            except RevoxError as error:
                 raise self._failed(building, error) from None
+            except BaseException:
+                # A mistake of ours: whoever looks next meets it again, and is told.
+                self._building = None
+                raise
             if self._building is building:
                 self._building, self._loan = None, loan
         self._loan.users += 1
         return self._loan
 
-    def _failed(self, building: asyncio.Task[Loan], error: Exception) -> Exception:
+    def _failed(self, building: asyncio.Task[Loan], error: RevoxError) -> RevoxError:
         """Note that a client could not be built, once for all who waited for it."""
         if self._building is building:
             self._building = None
-            if isinstance(error, RevoxError):
-                self._give_up(error)
+            self._give_up(error)
         return error
 
     def _cannot_read(self, why: str) -> RevoxUnreachableError:

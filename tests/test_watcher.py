@@ -96,6 +96,7 @@ async def test_many_orders_are_looked_at_together_and_each_end_is_confirmed(quic
     assert requests(quick, "get_call") - before == MANY
     # The first look of all tells whether the connection allows it.
     assert before <= 16
+    assert set(quick.stats()["polls"].values()) - {0, 1, 2, 3}, "looks at many count as looks at each"
     assert left_nothing()
 
 

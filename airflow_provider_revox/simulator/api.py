@@ -145,7 +145,11 @@ class Api:
             total = max(total, fault.missing)
             orders = orders[fault.missing :]
         begin = search.page * search.page_size
-        page = b",".join(order.as_bytes() for order in orders[begin : begin + search.page_size])
+        shown = orders[begin : begin + search.page_size]
+        if search.call_ids is not None:
+            for order in shown:
+                order.polls += 1
+        page = b",".join(order.as_bytes() for order in shown)
         return Reply(200, b'{"calls":[%b],"total_count":%d}' % (page, total))
 
 
