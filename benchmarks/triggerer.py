@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,8 @@ _DISTRIBUTIONS = ("apache-airflow", "apache-airflow-providers-standard", "httpx"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark, write the results and return an exit code: 1 if an end was not delivered."""
     options = _parser().parse_args(arguments)
+    # Whoever ends this ends the triggerer with it, which has a session of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     files = raise_file_limit()
     sections = [{"waits": waits, "subjects": _measured_all(waits, options)} for waits in options.waits]
     machine = describe_machine(_DISTRIBUTIONS)
@@ -55,7 +58,6 @@ def _measured_all(waits: int, options: argparse.Namespace) -> dict[str, Any]:
     for name in options.only:
         sys.stderr.write(f"{waits} waits: {name}\n")
         measured[name] = _measured(name, waits, options)
-        sys.stderr.write(f"  {json.dumps(measured[name])}\n")
     return measured
 
 
@@ -93,17 +95,22 @@ def _stages(
     control = ServerControl(server.control_port)
     triggerer = Triggerer(home, surroundings)
     try:
-        figures: dict[str, Any] = triggerer.until_all_run(waits, options.within)
-        figures |= _waiting(subject, waits, options.window, triggerer, control)
+        figures: dict[str, Any] = _shown(triggerer.until_all_run(waits, options.within))
+        figures |= _shown(_waiting(subject, waits, options.window, triggerer, control))
         triggerer.kill()
         blocked = triggerer.blocked()
         triggerer = Triggerer(home, surroundings)
-        figures["recovery"] = triggerer.until_all_run(waits, options.within)
+        figures["recovery"] = _shown(triggerer.until_all_run(waits, options.within))
         if subject != _IDLE:
-            figures |= _ends(waits, options.within, Database(home), control)
+            figures |= _shown(_ends(waits, options.within, Database(home), control))
         return figures | {"blocked": blocked + triggerer.blocked()}
     finally:
         triggerer.kill()
+
+
+def _shown(figures: dict[str, Any]) -> dict[str, Any]:
+    sys.stderr.write(f"  {json.dumps(figures)}\n")
+    return figures
 
 
 def _waiting(subject: str, waits: int, window: float, triggerer: Triggerer, control: ServerControl) -> dict[str, Any]:
