@@ -6,7 +6,7 @@ import importlib
 import sys
 
 #: Modules of this package with a `main(arguments)` that writes into benchmarks/results/ and returns an exit code.
-BENCHMARKS = ("imports", "placing", "poll_cost")
+BENCHMARKS = ("imports", "placing", "poll_cost", "triggerer")
 
 
 def main(names: list[str]) -> int:

@@ -13,7 +13,7 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from benchmarks.deferred import NEXT_METHOD
 from benchmarks.subjects import call_id
