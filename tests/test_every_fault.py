@@ -70,6 +70,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr("airflow_provider_revox.placing.LOOK_AFTER_SECONDS", (0.0, 0.0))
     monkeypatch.setattr("airflow_provider_revox.polling.SHORTEST_SECONDS", 0.001)
+    monkeypatch.setattr("airflow_provider_revox.watching.READ_AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr("airflow_provider_revox.watcher.TICK_SECONDS", 0.001)
     monkeypatch.setattr("airflow_provider_revox.polling.MISSING_SECONDS", 0.6)
 
 
