@@ -12,6 +12,10 @@ UV = $$(command -v uv || echo $(BIN)/uv)
 # Scenarios 1, 2 and 5 of docs/reliability.md, and what is stopped without anybody's wish to end a call.
 DISTRIBUTED := $(addprefix tests/system/test_,kills.py workers.py components.py stops.py storm.py)
 
+# What the LocalExecutor leaves of a scheduler that is killed alone goes on beside the next scheduler, and Airflow at times loses
+# such a task: played with Celery, whose workers are meant to.
+CELERY_ONLY := --deselect tests/system/test_components.py::test_a_scheduler_killed_alone
+
 .PHONY: help demo test test-system test-distributed test-matrix test-without-store lint format types build bench clean
 
 help:
@@ -69,7 +73,7 @@ test: $(VENV)/.tests-installed
 
 test-system: $(VENV)/.system-installed
 	@sh scripts/install_services.sh
-	@$(BIN)/python -m pytest tests/system --ignore tests/system/test_without_store.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/system --ignore tests/system/test_without_store.py $(CELERY_ONLY) $(PYTEST_ARGS)
 
 test-distributed: $(VENV)/.system-installed
 	@sh scripts/install_services.sh

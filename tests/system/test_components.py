@@ -114,7 +114,7 @@ def test_the_schedulers_killed_and_started_again(airflow: Deployment) -> None:
 
 def test_a_scheduler_killed_alone(airflow: Deployment) -> None:
     """
-    Its workers, or what the LocalExecutor leaves of them, go on with what they do.
+    Its workers, or what the LocalExecutor leaves of them, go on with what they do; `make test-distributed` plays it.
 
     Until the next scheduler takes their tasks over (Celery), or begins them anew and so ends what was under way (LocalExecutor).
     """
