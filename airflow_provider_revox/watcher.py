@@ -174,7 +174,8 @@ class Watcher:
         """Have as many lookers as there is work for, and as requests may be under way at once."""
         together = self._bulk.most_for(len(self._ready), self._loop.time())
         wanted = len(self._left_open) + math.ceil(len(self._ready) / together)
-        while len(self._lookers) < min(wanted, self._connected.most_requests):
+        # Those there are look already, and may do so for long.
+        for _ in range(min(wanted, self._connected.most_requests - len(self._lookers))):
             looker = contextvars.Context().run(self._loop.create_task, self._look_on())
             self._lookers.add(looker)
 

@@ -457,6 +457,22 @@ async def test_a_hanging_service_does_not_hold_a_wait_beyond_its_deadline(
     assert loop.time() - begun < 1.5
 
 
+async def test_a_look_that_hangs_holds_nobody_else(quick: Simulator) -> None:
+    stuck, other = place(2)
+    number = next(order["to_phone_number"] for order in quick.orders() if order["id"] == stuck)
+    quick.add_fault("get_call", "hold", probability=1, phone_number=number)
+    hangs = asyncio.ensure_future(watch(stuck))
+    await until(lambda: requests(quick, "get_call") == 1)
+    goes_on = asyncio.ensure_future(watch(other))
+    await until(lambda: requests(quick, "get_call") >= 4)
+    quick.advance(3600)
+    assert await goes_on == End("ended", "completed")
+    assert not hangs.done()
+    quick.clear_faults()
+    quick.release()
+    assert await hangs == End("ended", "completed")
+
+
 async def test_settings_that_make_no_sense_are_refused_by_name(quick: Simulator) -> None:
     with pytest.raises(RevoxRequestError, match=r"poke_interval \(60 s\) must not be above max_poll_interval \(5 s\)"):
         await watcher.watch_call("c1", "revox_default", 60, 5, None)
