@@ -30,7 +30,7 @@ from airflow_provider_revox.exceptions import (
     RevoxRejectedError,
     RevoxReplyError,
 )
-from airflow_provider_revox.polling import Again, End, Pace, Watch
+from airflow_provider_revox.polling import SHORTEST_SECONDS, Again, End, Pace, Watch
 from airflow_provider_revox.watching import BulkLooks, Connected, Loan
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.1
 #: How far apart the first looks of waits that begin together are, in seconds, so that a herd does not begin at once.
 BETWEEN_FIRST_LOOKS_SECONDS = 0.005
+#: How long, in seconds, the last wait stays for the client to be closed.
+CLOSE_WITHIN_SECONDS = 5.0
 
 
 async def watch_call(
@@ -75,10 +77,11 @@ class _Wait:
 
     :param due: when to look next, in the loop's time.
     :param tries: how many looks in a row failed in a way that may pass at once.
+    :param queued: whether it will be looked at again; not while a looker has it.
     :param context: of the one who waits: Airflow keeps the logs of triggers apart by it.
     """
 
-    __slots__ = ("call_id", "context", "due", "ended", "tries", "watch")
+    __slots__ = ("call_id", "context", "due", "ended", "queued", "tries", "watch")
 
     def __init__(self, call_id: str, watch: Watch, due: float) -> None:
         self.call_id = call_id
@@ -86,6 +89,7 @@ class _Wait:
         self.due = due
         self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self.tries = 0
+        self.queued = False
         self.context = contextvars.copy_context()
 
     def __lt__(self, other: _Wait) -> bool:
@@ -146,6 +150,7 @@ class Watcher:
     # --- what is due ----------------------------------------
 
     def _push(self, wait: _Wait) -> None:
+        wait.queued = True
         heapq.heappush(self._heap, wait)
         if self._heap[0] is wait:
             self._set_timer()
@@ -183,6 +188,7 @@ class Watcher:
 
     async def _look_on(self) -> None:
         """Look at what is due until nothing is."""
+        waits: list[_Wait] = []
         try:
             while waits := self._next_waits():
                 with _told_to(waits):
@@ -190,6 +196,10 @@ class Watcher:
         finally:
             # In the same breath as the look for work: a looker that is counted does what comes meanwhile.
             self._lookers.discard(asyncio.current_task())
+            # It was cut off. Unless nobody waits any more, what it had taken is for others.
+            for wait in waits:
+                if self._waits and not (wait.queued or wait.ended.done()):
+                    self._push_after(wait, SHORTEST_SECONDS)
 
     def _next_waits(self) -> list[_Wait]:
         """Take one wait, or as many as one request may look at; none when nothing is due."""
@@ -203,6 +213,7 @@ class Watcher:
         taken: list[_Wait] = []
         while queue and len(taken) < most:
             wait = queue.popleft()
+            wait.queued = False
             if not wait.ended.done():
                 taken.append(wait)
         return taken
@@ -271,6 +282,8 @@ class Watcher:
             self._failed(wait, error, loan)
 
     def _look_at_each(self, waits: list[_Wait]) -> None:
+        for wait in waits:
+            wait.queued = True
         self._left_open.extend(waits)
         self._call_lookers()
 
@@ -323,10 +336,11 @@ class Watcher:
         self._left_open.clear()
         self._set_timer()
         closing = contextvars.Context().run(self._loop.create_task, self._close())
-        # Not cut off by a second cancellation of the last wait, which Airflow is known to send.
         _closing.add(closing)
         closing.add_done_callback(_closing.discard)
-        await asyncio.shield(closing)
+        # It goes on by itself when it takes long, or when the last wait is cancelled once more, which Airflow is known to do:
+        # the end of a call must not wait for it.
+        await asyncio.wait({closing}, timeout=CLOSE_WITHIN_SECONDS)
 
     async def _close(self) -> None:
         lookers = tuple(self._lookers)
@@ -341,7 +355,7 @@ def _told_to(waits: list[_Wait]) -> Iterator[None]:
     """Have those who wait fail with what is a mistake of ours, rather than wait for ever."""
     try:
         yield
-    except Exception as bug:  # noqa: BLE001  whatever it is
+    except Exception as bug:  # noqa: BLE001  nothing is swallowed: it is raised again in each wait, and so in its trigger
         for wait in waits:
             if not wait.ended.done():
                 wait.ended.set_exception(bug)

@@ -55,7 +55,7 @@ class Loan:
         """Give the client back. What goes wrong with that is nothing to those who wait for calls."""
         try:
             await self._borrowed.aclose()
-        except Exception as error:  # noqa: BLE001  whatever a connection that is closed can raise
+        except Exception as error:  # noqa: BLE001  the looks are done; a bad close must not replace the end of a call
             log.warning("A client of Revox did not close well (%s)", type(error).__name__)
 
 
@@ -108,8 +108,9 @@ class Connected:
             except RevoxError as error:
                 raise self._failed(building, error) from None
             except BaseException:
-                # A mistake of ours: whoever looks next meets it again, and is told.
-                self._building = None
+                # A mistake of ours: this wait is told, and whoever looks next builds anew.
+                if self._building is building:
+                    self._building = None
                 raise
             if self._building is building:
                 self._building, self._loan = None, loan

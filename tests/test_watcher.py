@@ -387,6 +387,46 @@ async def test_what_goes_wrong_at_the_close_is_nothing_to_those_who_wait(
     assert left_nothing()
 
 
+async def test_a_close_that_takes_for_ever_holds_no_answer(
+    quick: Simulator, built: list[AsyncRevoxClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "CLOSE_WITHIN_SECONDS", 0.1)
+    close, go = AsyncRevoxClient.aclose, asyncio.Event()
+
+    async def close_late(client: AsyncRevoxClient) -> None:
+        await go.wait()
+        await close(client)
+
+    monkeypatch.setattr(AsyncRevoxClient, "aclose", close_late)
+    (call_id,) = place(1)
+    quick.advance(3600)
+    assert await watch(call_id) == End("ended", "completed")
+    go.set()
+    await until(lambda: not watcher._closing)
+    assert left_nothing()
+
+
+@pytest.mark.parametrize("count", [1, MANY])
+async def test_a_look_that_is_cut_off_is_made_again(
+    quick: Simulator, built: list[AsyncRevoxClient], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """As by a library that cancels its caller: the waits that a looker had taken are not forgotten."""
+    monkeypatch.setattr(watcher, "SHORTEST_SECONDS", 0.05)
+    exchange, cut_off = AsyncRevoxClient.exchange, [True] * 3
+
+    async def cut(client: AsyncRevoxClient, endpoint: Any) -> Any:
+        if cut_off:
+            cut_off.pop()
+            raise asyncio.CancelledError
+        return await exchange(client, endpoint)
+
+    monkeypatch.setattr(AsyncRevoxClient, "exchange", cut)
+    call_ids = place(count)
+    quick.advance(3600)
+    assert await asyncio.gather(*begin(call_ids)) == [End("ended", "completed")] * count
+    assert left_nothing()
+
+
 def test_two_event_loops_one_after_another(quick: Simulator) -> None:
     call_ids = place(MANY)
     quick.advance(3600)
