@@ -17,8 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import describe_machine, machine_line
-from benchmarks.results import table, write_results
+from benchmarks.options import names_of, whole_numbers
+from benchmarks.results import report, table
 from benchmarks.serving import RunningServer, running_server
 from benchmarks.subjects import DISTRIBUTIONS, PEERS, SUBJECTS
 
@@ -39,11 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for waits in options.waits
             for measure in options.measure
         ]
-    machine = describe_machine(DISTRIBUTIONS)
-    parts = [_rendered(section) for section in sections]
-    text = "\n\n".join(["# Cost of a poll", machine_line(machine), *parts]) + "\n"
-    path = write_results(options.name, {"machine": machine, "sections": sections}, text)
-    sys.stdout.write(f"\n{text}\nwritten to {path}\n")
+    text = "\n\n".join(_rendered(section) for section in sections)
+    report(options.name, "Cost of a poll", {"sections": sections}, text, DISTRIBUTIONS)
     return 1 if any(sum(figures["failures"]) for section in sections for figures in section["subjects"].values()) else 0
 
 
@@ -195,31 +192,23 @@ def _median(values: Iterable[float] | None, form: str, factor: float = 1.0) -> s
     return form.format(statistics.median(values) * factor) if values else ""
 
 
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := sorted(set(names) - set(SUBJECTS)):
-        raise argparse.ArgumentTypeError(f"no subject named {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
-    return names
-
-
-def _whole_numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
-def _measures(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := sorted(set(names) - set(_TITLES)):
-        raise argparse.ArgumentTypeError(f"no measure named {', '.join(unknown)}; there are {', '.join(_TITLES)}")
-    return names
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.poll_cost", description=__doc__)
     add = parser.add_argument
-    add("--waits", type=_whole_numbers, default=[100, 1000, 5000], help="on one loop (default: 100,1000,5000)")
+    add("--waits", type=whole_numbers, default=[100, 1000, 5000], help="on one loop (default: 100,1000,5000)")
     add("--repeats", type=int, default=3, help="interleaved; tables show medians (default: %(default)s)")
-    add("--only", type=_names, default=list(SUBJECTS), help=f"of {','.join(SUBJECTS)} (default: all)")
-    add("--measure", type=_measures, default=list(_TITLES), help="cost, stall, or both (default: both)")
+    add(
+        "--only",
+        type=names_of("subject", SUBJECTS),
+        default=list(SUBJECTS),
+        help=f"of {','.join(SUBJECTS)} (default: all)",
+    )
+    add(
+        "--measure",
+        type=names_of("measure", _TITLES),
+        default=list(_TITLES),
+        help="cost, stall, or both (default: both)",
+    )
     add("--window", type=float, default=6.0, help="seconds in which CPU time is measured (default: %(default)s)")
     add("--looks-per-second", type=float, help="over all waits; sets the interval (default: what suits the subject)")
     add("--plain", action="store_true", help="without TLS")

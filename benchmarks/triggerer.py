@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.deferred import SUBJECTS
 from benchmarks.deployment import Database, Triggerer, environment, raise_file_limit, until
-from benchmarks.machine import describe_machine, machine_line
-from benchmarks.results import table, write_results
+from benchmarks.options import names_of, whole_numbers
+from benchmarks.results import report, table
 from benchmarks.serving import RunningServer, ServerControl, running_server
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Its figures are what the others' are compared with.
 _IDLE = "idle"
-_DISTRIBUTIONS = ("apache-airflow", "apache-airflow-providers-standard", "httpx", "httpx-aiohttp", "aiohttp")
+_DISTRIBUTIONS = ("apache-airflow", "apache-airflow-providers-standard", "httpx", "aiohttp")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     files = raise_file_limit()
     sections = [{"waits": waits, "subjects": _measured_all(waits, options)} for waits in options.waits]
-    machine = describe_machine(_DISTRIBUTIONS)
     conditions = {"window_seconds": options.window, "open_files_limit": files, "database": "SQLite"}
-    parts = [f"## {section['waits']:,} waits\n\n{_rendered(section, options.window)}" for section in sections]
-    text = "\n\n".join(["# A whole triggerer", machine_line(machine), *parts]) + "\n"
-    figures = {"machine": machine, **conditions, "sections": sections}
-    path = write_results(options.name, figures, text)
-    sys.stdout.write(f"\n{text}\nwritten to {path}\n")
+    text = "\n\n".join(f"## {each['waits']:,} waits\n\n{_rendered(each, options.window)}" for each in sections)
+    report(options.name, "A whole triggerer", {**conditions, "sections": sections}, text, _DISTRIBUTIONS)
     undelivered = [
         name
         for section in sections
@@ -194,22 +190,16 @@ def _rendered(section: dict[str, Any], window: float) -> str:
     return table(heads, rows)
 
 
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := sorted(set(names) - set(SUBJECTS)):
-        raise argparse.ArgumentTypeError(f"no subject named {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
-    return names
-
-
-def _whole_numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.triggerer", description=__doc__)
     add = parser.add_argument
-    add("--waits", type=_whole_numbers, default=[1000, 5000], help="of one triggerer (default: 1000,5000)")
-    add("--only", type=_names, default=list(SUBJECTS), help=f"of {','.join(SUBJECTS)} (default: all)")
+    add("--waits", type=whole_numbers, default=[1000, 5000], help="of one triggerer (default: 1000,5000)")
+    add(
+        "--only",
+        type=names_of("subject", SUBJECTS),
+        default=list(SUBJECTS),
+        help=f"of {','.join(SUBJECTS)} (default: all)",
+    )
     add("--window", type=float, default=45.0, help="seconds in which CPU time is measured (default: %(default)s)")
     add("--within", type=float, default=300.0, help="seconds, the most each stage may take (default: %(default)s)")
     add("--name", default="triggerer", help="of the files in benchmarks/results/ (default: %(default)s)")

@@ -33,7 +33,7 @@ class PlainCallOperator(BaseOperator):
             body = {"phone_number": self.phone_number, "assistant_id": "asst_survey", "force_now": True}
             order = client.post("/call", json=body).raise_for_status().json()["call"]
             while order["status"] not in ENDED:
-                time.sleep(1)
+                time.sleep(1)  # its poll interval: what is compared with is an operator as people write it
                 order = client.get(f"/call/{order['id']}").raise_for_status().json()["call"]
         if order["status"] != "completed":
             raise RuntimeError(f"call {order['id']} is {order['status']}")

@@ -52,7 +52,7 @@ def reach(point: str, number: str) -> None:
         return
     if _tell(place / f"{number}.reached", who()):
         while not (place / f"{number}.go").exists():
-            time.sleep(0.02)
+            time.sleep(0.02)  # between two looks for the file that a test makes
 
 
 def say_who_runs(context: Any, number: str) -> None:
