@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
+from airflow_provider_revox.importing import no_collections
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -94,7 +96,8 @@ def quick_session(base_url: str, arguments: Mapping[str, Any]) -> Session | None
     if any(proxies.get(scheme) for scheme in (base_url.partition("://")[0], "all")):
         return None
     try:
-        from airflow_provider_revox.aiohttp_session import AiohttpSession
+        with no_collections():
+            from airflow_provider_revox.aiohttp_session import AiohttpSession
     except (ImportError, AttributeError):
         # Not there, or older than what the extra asks for.
         return None
