@@ -111,7 +111,8 @@ def call_unhurried(airflow: Deployment, revox: Revox, *, stop_at: str | None = N
     revox.fault("get_call", "hold", count=HELD_LOOKS, phone_number=number)
     person = airflow.call(revox, number=number, stop_at=stop_at)
     person.wait_for("deferred")
-    person.until(lambda: _has_heard_of(person), "the scheduler to know that it is deferred")
+    person.until(lambda: _has_heard_of(person), "the scheduler to hear that its process ended")
+    airflow.wait_for_the_scheduler()
     revox.clear_faults(number)
     revox.release(number)
     return person

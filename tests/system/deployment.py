@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -173,6 +174,17 @@ class Deployment:
     @property
     def workers(self) -> tuple[str, ...]:
         return ()
+
+    def wait_for_the_scheduler(self) -> None:
+        """Wait until the scheduler has done what it is at: it tells that it lives only once it is through with it."""
+        since = datetime.now(timezone.utc)
+
+        def is_through() -> bool:
+            health = self._answers("/api/v2/monitor/health") or {}
+            heard = (health.get("scheduler") or {}).get("latest_scheduler_heartbeat")
+            return bool(heard) and datetime.fromisoformat(heard.replace("Z", "+00:00")) > since
+
+        self.until(is_through, "a heartbeat of the scheduler")
 
     def is_healthy(self) -> bool:
         health = self._answers("/api/v2/monitor/health") or {}
