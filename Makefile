@@ -59,7 +59,7 @@ $(BENCH)/.installed: pyproject.toml | $(BIN)/python
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@test -x $(BENCH)/bin/python || $(BIN)/python -m venv $(BENCH)
 	@echo "Installing Airflow and what is measured into $(BENCH) …"
-	@$(UV) pip install --quiet --python $(BENCH)/bin/python --editable '.[simulator]' --group bench $(LATEST)
+	@$(UV) pip install --quiet --compile-bytecode --python $(BENCH)/bin/python --editable '.[simulator]' --group bench $(LATEST)
 	@touch $@
 
 # --- what one does ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.deferred import NEXT_METHOD
+from benchmarks.machine import surroundings
 from benchmarks.subjects import call_id
 
 if TYPE_CHECKING:
@@ -39,20 +40,13 @@ def raise_file_limit() -> int:
 
 def environment(home: Path, subject: str, waits: int, server: RunningServer) -> dict[str, str]:
     """Return the triggerer's environment, the same for all subjects but for the connection."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AIRFLOW", "REVOX")) and not name.lower().endswith("_proxy")
-    }
     connection: dict[str, Any] = {
         "conn_type": "revox",
         "host": f"https://127.0.0.1:{server.https_port}",
         "password": "a-key-of-the-benchmark",
         "extra": {"api_extensions": "auto" if subject == "ours-bulk" else "off"},
     }
-    return kept | {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    return surroundings(home) | {
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__TRIGGERER__CAPACITY": str(waits + 1000),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.machine import surroundings
 from benchmarks.results import report, table
 
 if TYPE_CHECKING:
@@ -121,9 +121,8 @@ def _dag_file(subject: Subject, tasks: int) -> str:
 def _cpu(code: str) -> dict[str, float]:
     # An Airflow of its own, so that nothing of the user's is read: neither settings nor plugins.
     with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
         done = subprocess.run(
-            [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment
+            [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=surroundings(Path(home))
         )
     if done.returncode:
         raise RuntimeError(f"a fresh interpreter failed:\n{done.stderr}")

@@ -30,6 +30,22 @@ def describe_machine(distributions: tuple[str, ...] = ()) -> dict[str, Any]:
     }
 
 
+def surroundings(home: Path) -> dict[str, str]:
+    """
+    Return the environment for processes that are measured: an Airflow home of their own, no proxy, nothing of the user's.
+
+    Modules are compiled once and kept, as they are where people install packages.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AIRFLOW", "REVOX"))
+        and not name.lower().endswith("_proxy")
+        and name != "PYTHONDONTWRITEBYTECODE"
+    }
+    return kept | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+
+
 def machine_line(machine: dict[str, Any]) -> str:
     """Return the description as one line of text."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.machine import surroundings
 from benchmarks.options import names_of, whole_numbers
 from benchmarks.results import report, table
 from benchmarks.serving import RunningServer, running_server
@@ -64,6 +64,7 @@ def _section(
         "measure": measure,
         "waits": waits,
         "tls": not options.plain,
+        "frozen": options.frozen,
         "repeats": options.repeats,
         "window_seconds": options.window,
         "intervals": intervals,
@@ -97,6 +98,7 @@ def _measured(
     command = [sys.executable, "-m", "benchmarks.poll_subject", measure, name]
     command += ["--waits", str(waits), "--interval", str(interval), "--window", str(options.window)]
     command += ["--base-url", base_url, "--control-port", str(server.control_port)]
+    command += ["--frozen"] if options.frozen else []
     output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
     figures: dict[str, Any] = json.loads(output.splitlines()[-1])
     sys.stderr.write(f"  {output.splitlines()[-1]}\n")
@@ -106,16 +108,9 @@ def _measured(
 
 
 def _environment(directory: Path, server: RunningServer) -> dict[str, str]:
-    """Return the subjects' environment: an Airflow home of their own, no proxy, no log lines for looks."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AIRFLOW", "REVOX")) and not name.lower().endswith("_proxy")
-    }
-    return kept | {
-        "AIRFLOW_HOME": str(directory / "airflow"),
+    """Return the subjects' environment: no log lines for looks, and the server's authority."""
+    return surroundings(directory / "airflow") | {
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "SSL_CERT_FILE": str(server.authorities),
         "REQUESTS_CA_BUNDLE": str(server.authorities),
     }
@@ -124,6 +119,7 @@ def _environment(directory: Path, server: RunningServer) -> dict[str, str]:
 def _rendered(section: dict[str, Any]) -> str:
     over = "TLS" if section["tls"] else "plain HTTP"
     title = f"## {section['waits']:,} waits, {over}: {_TITLES[section['measure']]}"
+    title += ", imported modules frozen" if section["frozen"] else ""
     render = _cost_table if section["measure"] == "cost" else _stall_table
     left_out = section["left_out"]
     note = f"Left out with so many waits: {', '.join(left_out)}." if left_out else ""
@@ -212,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--window", type=float, default=6.0, help="seconds in which CPU time is measured (default: %(default)s)")
     add("--looks-per-second", type=float, help="over all waits; sets the interval (default: what suits the subject)")
     add("--plain", action="store_true", help="without TLS")
+    add("--frozen", action="store_true", help="with what was imported before kept from the garbage collector")
     add("--name", default="poll_cost", help="of the files in benchmarks/results/ (default: %(default)s)")
     return parser
 

@@ -205,10 +205,14 @@ def main() -> None:
     parser.add_argument("--window", type=float, required=True, help="seconds")
     parser.add_argument("--base-url", required=True)
     parser.add_argument("--control-port", type=int, required=True)
+    parser.add_argument("--frozen", action="store_true")
     options = parser.parse_args()
     control = ServerControl(options.control_port)
     subject = SUBJECTS[options.subject](options.base_url, options.interval)
     gc.collect()
+    if options.frozen:
+        # What is Airflow's is then no part of a collection.
+        gc.freeze()
     control.ask("reset")
     measure = cost if options.measure == "cost" else stall
     figures = asyncio.run(measure(subject, options.waits, options.window, control))
