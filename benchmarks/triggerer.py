@@ -113,6 +113,7 @@ def _waiting(subject: str, waits: int, window: float, triggerer: Triggerer, cont
     if subject != _IDLE:
         # The first looks are spread; what follows is the steady state.
         until(lambda: control.ask("counts")["looks"] >= waits, f"{waits} first looks", 120)
+    blocked_before = len(triggerer.blocked())
     before, cpu_before, begin = control.ask("counts"), triggerer.cpu_seconds(), time.monotonic()
     time.sleep(window)
     seconds, cpu = time.monotonic() - begin, triggerer.cpu_seconds() - cpu_before
@@ -120,6 +121,7 @@ def _waiting(subject: str, waits: int, window: float, triggerer: Triggerer, cont
     resident = triggerer.resident_bytes()
     return {
         "cpu_share": cpu / seconds,
+        "blocked_while_waiting": triggerer.blocked()[blocked_before:],
         "looks_per_second": (after["looks"] - before["looks"]) / seconds,
         "searches": after["searches"] - before["searches"],
         "most_sockets_open": after["most_open"],
@@ -164,7 +166,16 @@ def _rendered(section: dict[str, Any], window: float) -> str:
         "resident",
         "KB/wait above idle",
     ]
-    heads += ["blocked", "after SIGKILL: first", "all run", "× idle", "ends: all after", "events/s", "delivered"]
+    heads += [
+        "blocked while waiting",
+        "in all",
+        "after SIGKILL: first",
+        "all run",
+        "× idle",
+        "ends: all after",
+        "events/s",
+        "delivered",
+    ]
     rows = []
     for name, figures in subjects.items():
         recovery = figures["recovery"]
@@ -178,6 +189,7 @@ def _rendered(section: dict[str, Any], window: float) -> str:
                 f"{figures['looks_per_second']:.0f}",
                 f"{figures['resident_bytes'] / 2**20:.0f} MB",
                 f"{(figures['resident_bytes'] - idle['resident_bytes']) / waits / 1024:.1f}" if above else "",
+                f"{len(figures['blocked_while_waiting'])}",
                 f"{len(figures['blocked'])}",
                 f"{recovery['first_runs_seconds']:.1f} s",
                 f"{recovery['all_run_seconds']:.1f} s",
