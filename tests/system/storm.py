@@ -23,7 +23,7 @@ EVERY_SECONDS = 3.0
 
 class Storm:
     """
-    Kill workers in the middle of a task, and triggerers, until it is over; as a context manager.
+    Kill workers in the middle of a task, and components once all are at work, until it is over; as a context manager.
 
     :param seed: what is killed when.
     """
@@ -55,7 +55,8 @@ class Storm:
         # In turn, so that none is spared.
         victims = itertools.cycle(components)
         while not self._over.wait(EVERY_SECONDS * self._random.uniform(0.5, 1.5)):
-            if self._random.random() < 0.75:
+            # Of a slow machine's components, which take long to start, some would always be dead, and nobody would be called.
+            if self._random.random() < 0.75 or not self._airflow.is_healthy():
                 if self._kill_a_worker():
                     self.killed.append("worker")
                 continue
